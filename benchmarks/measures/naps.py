@@ -1,0 +1,31 @@
+"""Tasks that sleep for a millisecond on 200 real workers, beside what the machine can sleep."""
+
+from functools import partial
+
+from ..machine import NAP, Sleepers
+from ..peers import OURS, AsyncPoolPeer, Loop
+from ..plan import Plan, interleave, rate
+from ..processes import raise_descriptor_limit
+from ..report import Report
+from ..tasks import nap
+
+WORKERS = 200
+BARE = 'plain processes'
+
+
+def measure(plan: Plan) -> Report:
+    """Let plain processes and workers, as many, take turns in sleeping."""
+    raise_descriptor_limit()
+    sleepers, count = Sleepers(), plan.count(60_000, 20_000)
+    peer = AsyncPoolPeer(Loop(), WORKERS)
+    work = partial(peer.repeat, nap, NAP, count)
+    work()
+    figures = interleave({BARE: partial(sleepers.rate, WORKERS, 1.0),
+                          OURS: partial(rate, count, work)}, plan.rounds(9), 60)
+    peer.close()
+    sleepers.close()
+    report = Report()
+    report.record('sleeps of 1 ms, 200 processes', 'a second', figures)
+    report.at_least('tasks that sleep 1 ms on 200 workers: Pool / the machine',
+                    figures[OURS], figures[BARE], 0.7)
+    return report

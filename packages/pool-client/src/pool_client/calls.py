@@ -1,0 +1,218 @@
+"""Tasks of one call: ``submit``, ``run``, ``run_async`` and ``run_on_all``."""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import CancelledError
+from typing import Any
+
+from pool_client.futures import AsyncTaskFuture, TaskFuture
+from pool_client.outcomes import unpack_error, unpack_value
+from pool_client.tasks import Function, Task, Terms
+from pool_protocol import Payload, Serializer
+from pool_protocol.messages import Result
+
+
+class Call(Task):
+    """A call whose outcome goes to a future."""
+
+    __slots__ = ("future", "serializer")
+
+    def __init__(
+        self,
+        future: Any,
+        serializer: Serializer,
+        function: Function,
+        flags: int,
+        payload: Payload,
+        nbytes: int,
+        terms: Terms,
+    ) -> None:
+        self.future = future
+        self.serializer = serializer
+        self.function = function
+        self.flags = flags
+        self.payload = payload
+        self.nbytes = nbytes
+        self.terms = terms
+        self.items = 1
+        self.attempts = 0
+        self.id = 0
+        self.cost = 0.0
+
+    def start(self) -> bool:
+        """A future that runs already is being tried again."""
+        started: bool = self.future.set_running_or_notify_cancel()
+        return started
+
+    def resolve(self, result: Result) -> None:
+        """Bring the outcome to the future."""
+        if result[1]:
+            self.deliver(None, unpack_error(result[4], self.serializer))
+            return
+        try:
+            value = self.serializer.unpack(result[4], result[5])
+        except BaseException:
+            try:
+                unpack_value(result, self.serializer)
+            except BaseException as error:
+                self.deliver(None, error)
+            return
+        self.deliver(value, None)
+
+    def fail(self, error: BaseException) -> None:
+        """Bring an error of the pool's to the future."""
+        self.deliver(None, error)
+
+    def deliver(self, value: Any, error: BaseException | None) -> None:
+        """Settle a `TaskFuture`."""
+        if error is None:
+            self.future.set_result(value)
+        elif not isinstance(error, CancelledError) or not self.future.cancel():
+            self.future.set_exception(error)
+
+
+class AsyncCall(Call):
+    """A call whose outcome goes to an asyncio future on the engine's own loop."""
+
+    __slots__ = ()
+
+    def start(self) -> bool:
+        """A cancelled future's task is not sent."""
+        return not self.future.cancelled()
+
+    def deliver(self, value: Any, error: BaseException | None) -> None:
+        """Settle the future, unless somebody has cancelled it."""
+        settle(self.future, value, error)
+
+
+def settle(future: AsyncTaskFuture, value: Any, error: BaseException | None) -> None:
+    """Give an asyncio future its outcome, unless it has one."""
+    if future.done():
+        return
+    if error is None:
+        future.set_result(value)
+    elif isinstance(error, CancelledError):
+        future.cancel()
+    else:
+        future.set_exception(_raisable(error))
+
+
+def _raisable(error: BaseException) -> BaseException:
+    if isinstance(error, StopIteration):
+        # A future may not raise it: it would end the coroutine that awaits.
+        wrapped = RuntimeError("the task raised StopIteration")
+        wrapped.__cause__ = error
+        return wrapped
+    return error
+
+
+class Mailbox:
+    """Outcomes on their way to another loop: one wake-up for each burst."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._outcomes: deque[tuple[AsyncTaskFuture, Any, BaseException | None]] = deque()
+        self._woken = False
+
+    def put(self, future: AsyncTaskFuture, value: Any, error: BaseException | None) -> None:
+        """From the engine's thread."""
+        self._outcomes.append((future, value, error))
+        if not self._woken:
+            self._woken = True
+            try:
+                self._loop.call_soon_threadsafe(self._empty)
+            except RuntimeError:
+                self._outcomes.clear()  # that loop is closed: nobody can be waiting
+
+    def _empty(self) -> None:
+        self._woken = False
+        outcomes = self._outcomes
+        while outcomes:
+            settle(*outcomes.popleft())
+
+
+class RemoteAsyncCall(AsyncCall):
+    """A call whose outcome goes to an asyncio future on another loop than the engine's."""
+
+    __slots__ = ("mailbox",)
+
+    mailbox: Mailbox
+
+    def deliver(self, value: Any, error: BaseException | None) -> None:
+        """Post the outcome."""
+        self.mailbox.put(self.future, value, error)
+
+
+class PinnedCall(Task):
+    """One worker's part of a broadcast; it stays with its slot when the worker is replaced."""
+
+    __slots__ = ("broadcast", "index")
+
+    pinned = True
+
+    def __init__(self, broadcast: "BroadcastCall", index: int) -> None:
+        model = broadcast.model
+        super().__init__(model.function, model.flags, model.payload, model.nbytes, model.terms)
+        self.broadcast = broadcast
+        self.index = index
+
+    def start(self) -> bool:
+        """The others have started, so this one runs even if one of them failed."""
+        return True
+
+    def resolve(self, result: Result) -> None:
+        """One more answer."""
+        serializer = self.broadcast.model.serializer
+        if result.flags:
+            self.fail(unpack_error(result.payload, serializer))
+            return
+        try:
+            value = unpack_value(result, serializer)
+        except BaseException as error:
+            self.fail(error)
+        else:
+            self.broadcast.answer(self.index, value, None)
+
+    def fail(self, error: BaseException) -> None:
+        """One answer that will not come."""
+        self.broadcast.answer(self.index, None, error)
+
+
+class BroadcastCall:
+    """``run_on_all``: one call on every worker; the model's future gets the list of results."""
+
+    def __init__(self, model: Call) -> None:
+        self.model = model
+        self._values: list[Any] = []
+        self._missing = 0
+        self._error: BaseException | None = None
+
+    def tasks(self, count: int) -> Sequence[Task]:
+        """One task for each of ``count`` workers."""
+        if not self.model.start():
+            return [_Nothing(self, index) for index in range(count)]
+        self._values = [None] * count
+        self._missing = count
+        return [PinnedCall(self, index) for index in range(count)]
+
+    def answer(self, index: int, value: Any, error: BaseException | None) -> None:
+        """What one worker answered; the first error wins, after all have answered."""
+        self._values[index] = value
+        self._error = self._error or error
+        self._missing -= 1
+        if not self._missing:
+            self.model.deliver(self._values, self._error)
+
+    def fail(self, error: BaseException) -> None:
+        """It could not be sent at all."""
+        self.model.deliver(None, error)
+
+
+class _Nothing(PinnedCall):
+    """The part of a broadcast that was cancelled before it was sent."""
+
+    __slots__ = ()
+
+    def start(self) -> bool:
+        return False

@@ -1,0 +1,284 @@
+"""Tasks of many calls: the chunks of ``map``.
+
+A chunk is delivered whole. If its worker is lost it is split: the item that was running is tried
+again by itself, those before and after it in chunks of their own.
+"""
+
+import pickle
+import struct
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pool_client.mapping.seam import ChunkResult
+from pool_client.outcomes import unpack_error, unreadable
+from pool_client.tasks import Function, Task, Terms
+from pool_protocol import FrameTooLarge, Packed, Payload, Serializer, payload_size
+from pool_protocol.frames import LARGE, nbytes
+from pool_protocol.messages import Result, ResultFlag, TaskFlag
+from pool_protocol.serializers import is_plain, pack_separate, unpack_separate
+
+_LIMIT = struct.Struct("<Q")
+
+
+def pack_items(
+    items: Sequence[Any], serializer: Serializer, streamed: bool = False
+) -> tuple[Payload, int, dict[int, BaseException]]:
+    """The payload of a chunk, its flags, and the items that cannot be pickled.
+
+    An item that cannot be pickled stands in the payload as None; its error is in the mapping.
+    """
+    errors: dict[int, BaseException] = {}
+    if len(items) == 1 or is_plain(items):
+        try:
+            return serializer.pack(list(items), streamed), 0, errors
+        except BaseException as error:
+            if len(items) == 1:
+                return b"", 0, {0: unpicklable(items[0], error)}
+    bodies: list[bytes] = []
+    for index, item in enumerate(items):
+        try:
+            bodies.append(pack_whole(item, serializer))
+        except BaseException as error:  # user code: __reduce__ may raise anything
+            errors[index] = unpicklable(item, error)
+            bodies.append(pickle.dumps(None))
+    return pack_separate(bodies), TaskFlag.SEPARATE, errors
+
+
+def pack_whole(value: Any, serializer: Serializer) -> bytes:
+    """A value pickled into one piece, its buffers inside."""
+    packed = serializer.pack(value)
+    if isinstance(packed, Packed):
+        return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+    return packed
+
+
+def unpicklable(value: Any, error: BaseException) -> BaseException:
+    """What a user reads when an argument cannot be pickled; a RecursionError stays one."""
+    if isinstance(error, RecursionError):
+        return error
+    made = pickle.PicklingError(
+        f"an argument of type {type(value).__qualname__} cannot be pickled: {error}"
+    )
+    made.__cause__ = error
+    return made
+
+
+def with_limit(payload: Payload, seconds: float) -> Payload:
+    """A payload that opens with a time limit for each call."""
+    prefix = _LIMIT.pack(max(1, int(seconds * 1e9)))
+    if isinstance(payload, Packed):
+        return Packed([prefix, *payload.stream], payload.buffers)
+    return prefix + payload
+
+
+class Chunk:
+    """The items of one chunk and what is known of them.
+
+    It is the handle of the submitted chunk, and says ``done`` with its `Answers` once all are in.
+    """
+
+    #: Sending and cancelling happen in different threads; one lock serves all chunks.
+    _lock = threading.Lock()
+
+    def __init__(
+        self,
+        items: list[Any],
+        function: Function,
+        star: bool,
+        terms: Terms,
+        serializer: Serializer,
+        done: Callable[["Answers"], None],
+    ) -> None:
+        self.items = items
+        self.function = function
+        self.star = star
+        self.terms = terms
+        self.serializer = serializer
+        self.nbytes = 0
+        self._cancelled = False
+        self._sent = False
+        self._done = done
+        self._missing = len(items)
+        self._answers = Answers(serializer)
+
+    def cancel(self) -> bool:
+        """Withdraw the chunk; True if it was not sent, and then ``done`` is not called."""
+        with self._lock:
+            self._cancelled = self._cancelled or not self._sent
+            return self._cancelled
+
+    def begin(self) -> bool:
+        """It is about to be sent. False: it was withdrawn."""
+        with self._lock:
+            self._sent = not self._cancelled
+            return self._sent
+
+    def task(self, start: int, stop: int) -> "ChunkTask | None":
+        """The task for some of the items; None when none of them can be sent."""
+        items = self.items[start:stop] if stop - start < len(self.items) else self.items
+        streamed = self.function.estimate.mean is not None and self._is_large(items)
+        payload, flags, errors = pack_items(items, self.serializer, streamed)
+        if len(errors) == len(items):
+            for index, error in errors.items():
+                self.answer(start + index, start + index + 1, error)
+            return None
+        if errors:
+            # Send what can be sent, each run of good items by itself.
+            raise _Patchy(errors)
+        flags |= TaskFlag.CHUNK | (TaskFlag.STAR if self.star else 0)
+        if self.terms.timeout is not None:
+            payload = with_limit(payload, self.terms.timeout)
+            flags |= TaskFlag.TIMED
+        return ChunkTask(self, start, stop, int(flags), payload)
+
+    @staticmethod
+    def _is_large(items: Sequence[Any]) -> bool:
+        head = items[0]
+        return isinstance(head, bytes) and len(head) > LARGE
+
+    def tasks(self) -> list["ChunkTask"]:
+        """The tasks of the whole chunk: one, unless items cannot be pickled."""
+        return self._cover(0, len(self.items))
+
+    def _cover(self, start: int, stop: int) -> list["ChunkTask"]:
+        if start == stop:
+            return []
+        try:
+            task = self.task(start, stop)
+        except _Patchy as patchy:
+            return self._patch(start, stop, patchy.errors)
+        if task is None:
+            return []
+        self.nbytes += task.nbytes
+        return [task]
+
+    def _patch(self, start: int, stop: int, errors: dict[int, BaseException]) -> list["ChunkTask"]:
+        tasks: list[ChunkTask] = []
+        begin = start
+        for index, error in sorted(errors.items()):
+            tasks += self._cover(begin, start + index)
+            begin = start + index + 1
+            self.answer(start + index, begin, error)
+        return tasks + self._cover(begin, stop)
+
+    def answer(self, start: int, stop: int, answer: Result | BaseException) -> None:
+        """Some of the items are known now."""
+        self._answers.add(start, stop, answer)
+        self._missing -= stop - start
+        if not self._missing and not self._cancelled:
+            self._done(self._answers)
+
+
+class Answers:
+    """All that came back for a chunk, still packed."""
+
+    def __init__(self, serializer: Serializer) -> None:
+        self.serializer = serializer
+        self.nanos = 0
+        self.nbytes = 0
+        self._answers: list[tuple[int, int, Result | BaseException]] = []
+
+    def add(self, start: int, stop: int, answer: Result | BaseException) -> None:
+        """The answer for some of the items."""
+        self._answers.append((start, stop, answer))
+        if isinstance(answer, Result):
+            self.nanos += answer.nanos
+            self.nbytes += nbytes(answer.payload) + sum(map(nbytes, answer.buffers))
+
+    def result(self) -> ChunkResult:
+        """All values in order; runs in the consumer's thread, which pays for unpickling."""
+        if len(self._answers) == 1:
+            return self._unpack(*self._answers[0])
+        values: list[Any] = []
+        failed: set[int] = set()
+        for start, stop, answer in sorted(self._answers, key=lambda a: a[0]):
+            part = self._unpack(start, stop, answer)
+            values += part.values
+            failed.update(start + index for index in part.failed)
+        return ChunkResult(values, frozenset(failed), self.nanos)
+
+    def _unpack(self, start: int, stop: int, answer: Result | BaseException) -> ChunkResult:
+        count = stop - start
+        everything = frozenset(range(count))
+        if isinstance(answer, BaseException):
+            return ChunkResult([answer] * count, everything, 0)
+        if answer.flags & ResultFlag.ERROR:
+            error = unpack_error(answer.payload, self.serializer)
+            return ChunkResult([error] * count, everything, answer.nanos)
+        if answer.flags & ResultFlag.SEPARATE:
+            return self._unpack_separate(answer)
+        try:
+            values = self.serializer.unpack(answer.payload, answer.buffers)
+        except BaseException as error:
+            return ChunkResult([_chained(error)] * count, everything, answer.nanos)
+        return ChunkResult(values, frozenset(), answer.nanos)
+
+    def _unpack_separate(self, answer: Result) -> ChunkResult:
+        bodies, errors = unpack_separate(answer.payload)
+        values: list[Any] = []
+        failed = set(errors)
+        for index, body in enumerate(bodies):
+            if index in errors:
+                values.append(unpack_error(body, self.serializer))
+                continue
+            try:
+                values.append(self.serializer.unpack(body))
+            except BaseException as error:
+                values.append(_chained(error))
+                failed.add(index)
+        return ChunkResult(values, frozenset(failed), answer.nanos)
+
+
+def _chained(error: BaseException) -> BaseException:
+    made = unreadable(error)
+    made.__cause__ = error
+    return made
+
+
+class _Patchy(Exception):
+    def __init__(self, errors: dict[int, BaseException]) -> None:
+        self.errors = errors
+
+
+class ChunkTask(Task):
+    """The calls for items ``start`` to ``stop`` of a chunk."""
+
+    __slots__ = ("chunk", "start_index", "stop_index")
+
+    def __init__(self, chunk: Chunk, start: int, stop: int, flags: int, payload: Payload) -> None:
+        super().__init__(chunk.function, flags, payload, payload_size(payload), chunk.terms)
+        self.chunk = chunk
+        self.start_index = start
+        self.stop_index = stop
+        self.items = stop - start
+
+    def start(self) -> bool:
+        """A cancelled chunk is not sent."""
+        return self.chunk.begin()
+
+    def resolve(self, result: Result) -> None:
+        """These items are answered."""
+        self.chunk.answer(self.start_index, self.stop_index, result)
+
+    def fail(self, error: BaseException) -> None:
+        """These items will not be answered."""
+        self.chunk.answer(self.start_index, self.stop_index, error)
+
+    def split(self, item: int) -> tuple[Sequence[Task], Task, Sequence[Task]]:
+        """The parts before, at and after an item, to be tried again."""
+        if self.items == 1:
+            return (), self, ()
+        at = self.start_index + min(item, self.items - 1)
+        before = self._part(self.start_index, at)
+        blamed = self._part(at, at + 1)
+        after = self._part(at + 1, self.stop_index)
+        return before, blamed[0], after
+
+    def _part(self, start: int, stop: int) -> list[Task]:
+        if start == stop:
+            return []
+        task = self.chunk.task(start, stop)
+        assert task is not None, "it could be packed before"
+        task.attempts = self.attempts
+        return [task]

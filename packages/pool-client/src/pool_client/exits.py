@@ -1,0 +1,48 @@
+"""What happens to open pools when the interpreter exits or forks."""
+
+import atexit
+import os
+import threading
+import weakref
+from typing import Protocol
+
+
+class Closable(Protocol):
+    """What a pool's core can do at such times."""
+
+    def at_exit(self) -> None:
+        """Finish what was submitted, then end."""
+
+    def after_fork(self) -> None:
+        """This is the copy in a forked child: let go, and refuse to work."""
+
+
+_open: "weakref.WeakSet[Closable]" = weakref.WeakSet()
+
+
+def register(core: Closable) -> None:
+    """From now on, look after a pool."""
+    _open.add(core)
+
+
+def forget(core: Closable) -> None:
+    """The pool is closed."""
+    _open.discard(core)
+
+
+def _at_exit() -> None:
+    for core in list(_open):
+        core.at_exit()
+
+
+def _after_fork() -> None:
+    for core in list(_open):
+        core.after_fork()
+
+
+# As concurrent.futures does: before the interpreter joins its threads, when new threads and
+# callbacks still work. atexit itself would come too late for pending tasks.
+_hook = getattr(threading, "_register_atexit", atexit.register)
+_hook(_at_exit)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

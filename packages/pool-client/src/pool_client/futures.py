@@ -1,0 +1,211 @@
+"""The two futures that the pool hands out.
+
+``TaskFuture`` is a ``concurrent.futures.Future`` that is cheap by the hundred thousand: the base
+class makes a ``Condition`` for each, which costs more than everything else that a submission does;
+this one makes it when somebody first waits. One lock serves all the futures of a pool.
+
+``AsyncTaskFuture`` is an ``asyncio.Future`` that can also stand where a coroutine is wanted
+(``create_task``, ``TaskGroup.create_task``): the work has started either way.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable, Generator
+from concurrent.futures import CancelledError, Future
+from concurrent.futures._base import (
+    CANCELLED,
+    CANCELLED_AND_NOTIFIED,
+    FINISHED,
+    LOGGER,
+    PENDING,
+    RUNNING,
+)
+from typing import Any
+
+_DONE = frozenset({CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED})
+
+
+class TaskFuture(Future[Any]):
+    """A future of ``submit``.
+
+    States and waiters change under ``lock``, which the futures of one pool share. The base
+    class's functions (``wait``, ``as_completed``) lock ``_condition``; that is made from the same
+    lock, so both see the same state.
+    """
+
+    _state: str = PENDING
+    _result: Any = None
+    _exception: BaseException | None = None
+    _done_callbacks: Any = ()
+    _made: threading.Condition | None = None
+    #: The lock of all futures, reentrant as the base class's condition is.
+    lock = threading.RLock()
+
+    def __init__(self) -> None:
+        """Not the base class's: it would make the condition. What it sets is on the class here."""
+
+    @property
+    def _waiters(self) -> list[Any]:
+        waiters: list[Any] = self.__dict__.setdefault("_waiting", [])
+        return waiters
+
+    @property
+    def _condition(self) -> threading.Condition:
+        made = self._made
+        if made is None:
+            with self.lock:
+                made = self._made
+                if made is None:
+                    made = self._made = threading.Condition(self.lock)
+        return made
+
+    def __repr__(self) -> str:
+        state = self._state.lower()
+        if self._state == FINISHED:
+            error = self._exception
+            what = f"raised {type(error).__name__}" if error else f"returned {_type(self._result)}"
+            return f"<TaskFuture at {id(self):#x} state={state} {what}>"
+        return f"<TaskFuture at {id(self):#x} state={state}>"
+
+    def done(self) -> bool:
+        return self._state in _DONE
+
+    def running(self) -> bool:
+        return self._state == RUNNING
+
+    def cancelled(self) -> bool:
+        return self._state in (CANCELLED, CANCELLED_AND_NOTIFIED)
+
+    def cancel(self) -> bool:
+        """Cancel the task if it was not sent to a worker yet; True if it is cancelled."""
+        with self.lock:
+            if self._state in (RUNNING, FINISHED):
+                return False
+            if self._state != PENDING:
+                return True
+            self._state = CANCELLED
+            if self._made is not None:
+                self._made.notify_all()
+        self._invoke()
+        return True
+
+    def result(self, timeout: float | None = None) -> Any:
+        """The task's result; waits up to ``timeout`` seconds. Raises what the task raised."""
+        if self._state != FINISHED:
+            self._wait(timeout)
+        if self._exception is not None:
+            try:
+                raise self._exception
+            finally:
+                self = None  # type: ignore[assignment]  # breaks the cycle with the traceback
+        return self._result
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """What the task raised, or None; waits up to ``timeout`` seconds."""
+        if self._state != FINISHED:
+            self._wait(timeout)
+        return self._exception
+
+    def _wait(self, timeout: float | None) -> None:
+        condition = self._condition
+        with condition:
+            condition.wait_for(self.done, timeout)
+        if self._state in (CANCELLED, CANCELLED_AND_NOTIFIED):
+            raise CancelledError
+        if self._state != FINISHED:
+            raise TimeoutError
+
+    def add_done_callback(self, fn: Callable[["TaskFuture"], object]) -> None:
+        """Call ``fn(self)`` once the future is done, in the thread that finds out."""
+        with self.lock:
+            if self._state not in _DONE:
+                self._done_callbacks = (*self._done_callbacks, fn)
+                return
+        self._call(fn)
+
+    def _invoke(self) -> None:
+        for fn in self._done_callbacks:
+            self._call(fn)
+
+    def _call(self, fn: Callable[["TaskFuture"], object]) -> None:
+        try:
+            fn(self)
+        except Exception:
+            LOGGER.exception("exception calling callback for %r", self)
+
+    def set_running_or_notify_cancel(self) -> bool:
+        if self._state == PENDING:
+            with self.lock:
+                if self._state == PENDING:
+                    self._state = RUNNING
+                    return True
+        with self.lock:
+            if self._state == CANCELLED:
+                self._state = CANCELLED_AND_NOTIFIED
+                for waiter in self.__dict__.get("_waiting", ()):
+                    waiter.add_cancelled(self)
+                return False
+        return self._state == RUNNING
+
+    def set_result(self, result: Any) -> None:
+        self._finish(result, None)
+
+    def set_exception(self, exception: BaseException | None) -> None:
+        self._finish(None, exception)
+
+    def _finish(self, result: Any, exception: BaseException | None) -> None:
+        with self.lock:
+            if self._state in _DONE:
+                return
+            self._result = result
+            self._exception = exception
+            self._state = FINISHED
+            extras = self.__dict__
+            if "_made" in extras:
+                extras["_made"].notify_all()
+            if "_waiting" in extras:
+                for waiter in extras["_waiting"]:
+                    (waiter.add_exception if exception else waiter.add_result)(self)
+        if self._done_callbacks:
+            self._invoke()
+
+
+def _type(value: object) -> str:
+    return type(value).__name__
+
+
+class AsyncTaskFuture(asyncio.Future[Any]):
+    """A future of ``run_async``; cancelling it also cancels the task, wherever it is."""
+
+    _steps: Generator[Any, None, Any] | None = None
+    #: Called with the future when it is cancelled; shared by all futures of an engine.
+    given_up: Callable[["AsyncTaskFuture"], None] | None = None
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """Give the task up. One that was not sent never runs; an asynchronous one is cancelled."""
+        if not super().cancel(msg):
+            return False
+        if self.given_up is not None:
+            self.given_up(self)
+        return True
+
+    # A coroutine's methods, so that asyncio takes the future for one.
+
+    def send(self, value: Any) -> Any:
+        """Run until the next suspension."""
+        return self._iterator().send(value)
+
+    def throw(self, *error: Any) -> Any:
+        """Raise an error where the future is awaited."""
+        if not self.done() and isinstance(error[0], asyncio.CancelledError):
+            self.cancel()
+        return self._iterator().throw(*error)
+
+    def close(self) -> None:
+        """Stop awaiting."""
+        self._iterator().close()
+
+    def _iterator(self) -> Generator[Any, None, Any]:
+        if self._steps is None:
+            self._steps = self.__await__()
+        return self._steps

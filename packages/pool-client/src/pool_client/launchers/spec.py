@@ -1,0 +1,46 @@
+"""Host strings: ``[scheme://][user@]host[:port]/n[?option=value&…]``, IPv6 addresses in brackets."""
+
+import re
+from urllib.parse import parse_qsl
+
+from pool_client.launchers.base import HostSpec
+
+_SPEC = re.compile(
+    r"(?:(?P<scheme>[a-z][a-z0-9+.-]*)://)?"
+    r"(?:(?P<user>[^@/\s]+)@)?"
+    r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[^@/:\s\[\]]+)"
+    r"(?::(?P<port>\d+))?"
+    r"/(?P<workers>\d+)"
+    r"(?:\?(?P<options>.*))?"
+)
+
+
+def parse(text: str) -> HostSpec:
+    """The host that ``text`` names. Raises ValueError, saying what a host looks like."""
+    match = _SPEC.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(
+            f"{text!r} is not a host; write local/4, ssh://user@host:22/8 or host:8899/8 "
+            "(the last number is how many workers)"
+        )
+    host = match["host"].strip("[]")
+    user = match["user"] or ""
+    if host.startswith("-") or user.startswith("-"):
+        raise ValueError(f"{text!r}: a host or user that begins with '-' is refused")
+    port = int(match["port"]) if match["port"] else None
+    if port is not None and not 0 < port < 65536:
+        raise ValueError(f"{text!r}: port {port} is not between 1 and 65535")
+    workers = int(match["workers"])
+    if not workers:
+        raise ValueError(f"{text!r}: a host needs at least one worker")
+    scheme = match["scheme"] or (
+        "local" if host == "local" and not user and not port else "spawner"
+    )
+    return HostSpec(
+        scheme=scheme,
+        host=host,
+        workers=workers,
+        user=user,
+        port=port,
+        options=dict(parse_qsl(match["options"] or "")),
+    )

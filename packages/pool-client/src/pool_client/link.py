@@ -1,0 +1,184 @@
+"""A connection of the client's: a non-blocking socket, driven by the loop's readers and writers.
+
+Not a transport: asyncio's and uvloop's drop what was received when a write fails first, and a dead
+worker's last results lie in exactly that place. Here a failed write only ends writing; reading
+goes on to the end of the stream.
+"""
+
+import asyncio
+import socket
+from collections import deque
+from typing import Protocol
+
+from pool_protocol import Buffer, Connection, PoolError, State
+from pool_protocol.messages import Message
+
+#: Buffers of one ``sendmsg``: the kernel takes up to IOV_MAX, 1024.
+_VECTOR = 512
+#: A reader that keeps finding its buffer filled lets others have their turn after so many.
+_READS = 8
+
+
+class LinkEvents(Protocol):
+    """Who is told what happens on a link."""
+
+    def opened(self, link: "Link") -> None:
+        """The peer has authenticated itself."""
+
+    def received(self, link: "Link", messages: list[Message]) -> None:
+        """Messages have come in."""
+
+    def ended(self, link: "Link", error: BaseException | None) -> None:
+        """Once: the end of the stream (None), or the peer broke the protocol."""
+
+
+class Link:
+    """One accepted connection."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sock: socket.socket,
+        connection: Connection,
+        events: LinkEvents,
+    ) -> None:
+        self.connection = connection
+        self.events = events
+        self.ended = False
+        self._loop = loop
+        self._sock = sock
+        self._fd = sock.fileno()
+        self._unsent: deque[memoryview] = deque()
+        self._greeted = False
+        self._writing = False
+        self._broken_pipe = False
+        loop.add_reader(self._fd, self._readable)
+
+    def __repr__(self) -> str:
+        return f"<Link fd {self._fd} {self.connection!r}{' ended' if self.ended else ''}>"
+
+    # -- reading
+
+    def _readable(self) -> None:
+        connection = self.connection
+        for _ in range(_READS):
+            buffer = connection.get_buffer()
+            room = len(buffer)
+            try:
+                count = self._sock.recv_into(buffer)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError:
+                count = 0
+            del buffer
+            if not count:
+                self._end(None)
+                return
+            try:
+                messages = connection.received(count)
+            except PoolError as error:
+                self.flush()
+                self._end(error)
+                return
+            if not self._greeted:
+                self.flush()
+                if connection.state is not State.OPEN:
+                    continue
+                self._greeted = True
+                self.events.opened(self)
+            if messages:
+                self.events.received(self, messages)
+            if count < room or self.ended:
+                return
+
+    def drain(self) -> None:
+        """Read what the kernel still has, now."""
+        while not self.ended and self._pending():
+            self._readable()
+
+    def _pending(self) -> bool:
+        try:
+            self._sock.recv(1, socket.MSG_PEEK)
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError:
+            return True
+        return True
+
+    # -- writing
+
+    def flush(self) -> None:
+        """Write what the connection has to send: now as far as it goes, the rest as it can."""
+        buffers = self.connection.take()
+        if self._broken_pipe or self.ended:
+            return
+        if not self._unsent and len(buffers) == 1:
+            # The usual case: one buffer that the kernel takes whole.
+            data = buffers[0]
+            try:
+                sent = self._sock.send(data)
+            except (BlockingIOError, InterruptedError):
+                sent = 0
+            except OSError:
+                self._broken_pipe = True
+                return
+            if sent == len(data):
+                return
+            self._unsent.append(memoryview(data)[sent:])
+        else:
+            self._unsent.extend(_flat(buffer) for buffer in buffers)
+        self._write()
+
+    def _write(self) -> None:
+        unsent = self._unsent
+        try:
+            while unsent:
+                vector = [unsent[i] for i in range(min(len(unsent), _VECTOR))]
+                sent = self._sock.sendmsg(vector)
+                while sent:
+                    size = len(unsent[0])
+                    if sent < size:
+                        unsent[0] = unsent[0][sent:]
+                        break
+                    unsent.popleft()
+                    sent -= size
+        except (BlockingIOError, InterruptedError):
+            pass
+        except OSError:
+            self._broken_pipe = True
+            unsent.clear()
+        if bool(unsent) != self._writing:
+            self._writing = bool(unsent)
+            if self._writing:
+                self._loop.add_writer(self._fd, self._write)
+            else:
+                self._loop.remove_writer(self._fd)
+
+    # -- the end
+
+    def _end(self, error: BaseException | None) -> None:
+        if self.ended:
+            return
+        self.close()
+        self.events.ended(self, error)
+
+    def close(self) -> None:
+        """Let go of the socket; no event follows."""
+        if self.ended:
+            return
+        self.ended = True
+        self.connection.close()
+        self._unsent.clear()
+        self._loop.remove_reader(self._fd)
+        if self._writing:
+            self._loop.remove_writer(self._fd)
+        self._sock.close()
+
+    def abandon(self) -> None:
+        """Close the descriptor without touching the loop: for the copy in a forked child."""
+        self.ended = True
+        self._sock.close()
+
+
+def _flat(buffer: Buffer) -> memoryview:
+    return memoryview(buffer).cast("B") if len(buffer) else memoryview(b"")

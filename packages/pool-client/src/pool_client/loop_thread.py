@@ -1,0 +1,47 @@
+"""A thread with an event loop of its own, for pools that no running loop carries."""
+
+import asyncio
+import contextlib
+import sys
+import threading
+
+
+def new_loop() -> asyncio.AbstractEventLoop:
+    """uvloop where it is installed, else asyncio's selector loop, which can watch descriptors."""
+    if sys.platform == "win32":
+        return asyncio.SelectorEventLoop()
+    with contextlib.suppress(ImportError):
+        import uvloop
+
+        loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+        return loop
+    return asyncio.SelectorEventLoop()
+
+
+class LoopThread:
+    """Runs a new loop until ``stop``. A daemon: the pool's exit hook ends it in good order."""
+
+    def __init__(self, name: str) -> None:
+        self.loop = new_loop()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    @property
+    def ident(self) -> int | None:
+        """The thread's identifier."""
+        return self._thread.ident
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        try:
+            self.loop.run_forever()
+        finally:
+            asyncio.set_event_loop(None)
+            self.loop.close()
+
+    def stop(self) -> None:
+        """End the loop, and wait for the thread unless this is it."""
+        with contextlib.suppress(RuntimeError):  # stopped before
+            self.loop.call_soon_threadsafe(self.loop.stop)
+        if threading.current_thread() is not self._thread:
+            self._thread.join()

@@ -1,0 +1,216 @@
+"""``Pool.map``: a blocking iterator over the results of a map."""
+
+import time
+from collections.abc import Callable, Iterator
+from itertools import chain
+from threading import TIMEOUT_MAX, Lock
+from typing import Any, Self, cast
+
+from pool_client.map_rest import Rest, Rests
+from pool_client.mapping.feed import Feed
+from pool_client.mapping.flow import Flow, outcome
+from pool_client.mapping.policy import Policy
+from pool_client.mapping.pump import Pump
+from pool_client.mapping.request import Request
+from pool_client.mapping.seam import Chunks, Spawn
+from pool_client.mapping.stash import Stash
+from pool_client.waiting import Bell, wait_on_loop
+
+#: Seconds that close() waits until the async inputs are closed.
+_CLOSING = 5.0
+
+
+def start(
+    chunks: Chunks,
+    request: Request,
+    *,
+    single: bool = False,
+    spawn: Spawn | None = None,
+    rests: Rests | None = None,
+) -> "MapIterator":
+    """Start a map: read and submit its first chunks, in this thread.
+
+    Args:
+        chunks: where chunks go; the function and the options of its tasks are bound in it.
+        request: the checked arguments.
+        single: automatic chunks hold one item.
+        spawn: runs a coroutine on the engine's loop; needed for async inputs only.
+        rests: the pool's collection of maps that are to be run whole at shutdown.
+
+    Returns: the iterator of the results.
+    """
+    policy = Policy(request.chunksize, request.buffersize, single)
+    source = _Source(Flow(chunks, policy, request.ordered, request.length), request.timeout)
+    try:
+        source.begin(request, spawn, rests)
+    except BaseException:
+        source.close()
+        raise
+    results = cast(MapIterator, MapIterator.from_iterable(source))
+    results._source = source
+    return results
+
+
+class MapIterator(chain[Any]):
+    """The results of a map. Any thread may take them, also several at a time.
+
+    Dropping it cancels what was not sent, as does ``close``.
+    """
+
+    # Being a chain, it hands over the results of a chunk without running any Python code.
+    __slots__ = ("__weakref__", "_source")
+    _source: "_Source"
+
+    def close(self) -> None:
+        """Cancel what was not sent, and close the async inputs. There are no more results."""
+        self._source.close(wait=True)
+
+    def __del__(self) -> None:
+        self._source.drop()
+
+    def __reduce__(self) -> Any:
+        raise TypeError("the results of a map cannot be copied or pickled")
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._source!r}>"
+
+
+class _Source:
+    """Iterates over the chunks' results; what it returns are iterators of results."""
+
+    def __init__(self, flow: Flow, timeout: float | None) -> None:
+        self._flow = flow
+        self._timeout = timeout
+        self._deadline = None if timeout is None else _now() + _nanos(timeout)
+        self._lock = Lock()
+        self._bell = Bell()
+        self._read: Callable[[], None] | None = None
+        self._rest: Rest | None = None
+        self._must_run = False
+        self._values: list[Any] = []
+        self._current: Iterator[Any] = iter(self._values)
+        self._count = 0
+        self._error: BaseException | None = None
+        self._pump: Pump | None = None
+        self._stop_pump: Callable[[], object] | None = None
+        self._pump_stopped = Bell()
+
+    def __repr__(self) -> str:
+        return repr(self._flow)
+
+    def begin(self, request: Request, spawn: Spawn | None, rests: Rests | None) -> None:
+        """Read the first chunks."""
+        flow = self._flow
+        if not request.asynchronous:
+            feed = Feed(flow, request.sync_rows(), _now)
+            deadline = self._deadline
+            self._read = lambda: feed.fill(deadline, patient=True)
+            feed.fill()
+            self._must_run = request.length is not None
+            if self._must_run and rests is not None and not flow.ended:
+                self._rest = Rest(flow, feed, rests)
+            return
+        if spawn is None:
+            raise RuntimeError("async inputs need an event loop")
+        stash = None
+        if request.mixed:
+            stash = Stash(flow, request.sync_rows())
+            self._read = stash.fill
+            stash.fill()
+        self._pump = Pump(flow, request.columns, wait_on_loop, stash=stash)
+        coroutine = self._run(self._pump, self._pump_stopped)
+        try:
+            self._stop_pump = spawn(coroutine)
+        except BaseException:
+            coroutine.close()
+            raise
+
+    @staticmethod
+    async def _run(pump: Pump, stopped: Bell) -> None:
+        try:
+            await pump.run()
+        finally:
+            stopped.ring()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Iterator[Any]:
+        with self._lock:
+            current = self._current
+            if current.__length_hint__():  # type: ignore[attr-defined]
+                # Another thread came here at the same time and got the next results. A chain forgets
+                # the iterator it had, so both must be given the same one.
+                return current
+            self._values = []
+            try:
+                self._values = values = self._advance()
+            except BaseException:
+                self.close()
+                raise
+            self._current = current = iter(values)
+            return current
+
+    def _advance(self) -> list[Any]:
+        flow = self._flow
+        self._must_run = False
+        if self._rest is not None:
+            self._rest.advance()
+            self._rest = None
+        if self._error is not None:
+            raise self._error
+        flow.count_taken(self._count)
+        self._count = 0
+        while True:
+            if self._read is not None:
+                self._read()
+            part = flow.take()
+            if part is not None:
+                assert part.delivery is not None
+                values, self._error = outcome(part.delivery.result(), flow.ordered)
+                self._count = part.count
+                if not values and self._error is not None:
+                    raise self._error
+                return values
+            if flow.closed:
+                raise StopIteration
+            if flow.finished:
+                if flow.error is not None:
+                    raise flow.error
+                raise StopIteration
+            self._wait()
+
+    def _wait(self) -> None:
+        seconds = None
+        if self._deadline is not None:
+            seconds = (self._deadline - _now()) / 1e9
+            if seconds <= 0:
+                raise TimeoutError(f"map took longer than its timeout of {self._timeout:g} s")
+        if self._flow.expect(self._bell.ring, reads=self._read is not None):
+            self._bell.wait(seconds)
+
+    def close(self, wait: bool = False) -> None:
+        """Cancel what was not sent; ``wait`` until the async inputs are closed."""
+        self._flow.close()
+        self._values.clear()
+        if self._rest is not None:
+            self._rest.forget()
+        if self._stop_pump is None or self._pump is None or self._pump.stopped:
+            return
+        self._stop_pump()
+        if wait and self._pump.started:
+            self._pump_stopped.wait(_CLOSING)
+
+    def drop(self) -> None:
+        """The iterator is gone."""
+        if self._must_run and not self._flow.closed:
+            self._flow.abandon()
+        else:
+            self.close()
+
+
+_now = time.monotonic_ns
+
+
+def _nanos(seconds: float) -> int:
+    return int(min(max(seconds, 0.0), TIMEOUT_MAX) * 1e9)

@@ -1,0 +1,281 @@
+"""The state of one map.
+
+Threads: one *reader* at a time reads inputs and submits chunks, one *taker* at a time takes what was
+delivered (for sync inputs they are the same), deliveries come from any thread, and a finalizer may
+close the map in the middle of any of them. So there are no locks here: every counter has one
+writer, and the rest are single operations on deques and sets, which are atomic.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from pool_client.mapping.policy import DEPTH, Policy
+from pool_client.mapping.seam import ChunkHandle, ChunkResult, Chunks, Delivery
+
+Wake = Callable[[], None]
+
+
+class Part:
+    """A chunk that was submitted."""
+
+    __slots__ = ("count", "delivery", "flow", "handle")
+
+    def __init__(self, flow: "Flow", count: int) -> None:
+        self.flow = flow
+        self.count = count
+        self.delivery: Delivery | None = None
+        self.handle: ChunkHandle | None = None
+
+    def done(self, delivery: Delivery) -> None:
+        """The chunk is finished. Called by the engine, from any thread."""
+        flow = self.flow
+        if flow.closed:
+            return
+        self.delivery = delivery
+        if not flow.ordered:
+            flow.ready.append(self)
+        flow.arrived.append(self)
+        if (wake := flow.wake_taker) is not None and flow.worth_waking(self):
+            flow.wake_taker = None
+            wake()
+        if (wake := flow.wake_reader) is not None:
+            flow.wake_reader = None
+            wake()
+
+    def cancel(self) -> None:
+        """Withdraw the chunk, if it was not sent."""
+        if self.delivery is None and self.handle is not None:
+            self.handle.cancel()
+
+
+class Flow:
+    """What was read, what is out, what can be taken.
+
+    ``length`` is the number of items in all, where it is known. ``error`` is what ends the map
+    after the results of everything that was read.
+    """
+
+    def __init__(
+        self, chunks: Chunks, policy: Policy, ordered: bool = True, length: int | None = None
+    ) -> None:
+        self._chunks = chunks
+        self.policy = policy
+        self.ordered = ordered
+        self._length = length
+        self.parts: deque[Part] = deque()
+        self._loose: set[Part] = set()
+        self.ready: deque[Part] = deque()
+        self.arrived: deque[Part] = deque()
+        self.read = 0
+        self.taken = 0
+        self.unfinished = 0
+        self.ended = False
+        self.closed = False
+        self.abandoned = False
+        self.whole = False
+        self.hungry = False
+        self.error: BaseException | None = None
+        self.wake_taker: Wake | None = None
+        self.wake_reader: Wake | None = None
+        self._enough = 1
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else "ended" if self.ended else "reading"
+        return (
+            f"<Flow {state}: {self.read} read, {self.taken} taken, "
+            f"{self.unfinished} chunks out, {self.policy!r}>"
+        )
+
+    # -- the reader's side
+
+    def quota(self) -> int:
+        """Items that the next chunk should have; 0: nothing more may be read now."""
+        self._absorb()
+        workers = self._chunks.workers
+        policy = self.policy
+        if self.ended or self.closed or self.unfinished >= policy.depth(workers):
+            return 0
+        unread = None if self._length is None else max(self._length - self.read, 1)
+        size = policy.size(workers, unread)
+        if self.whole or policy.ahead(workers) - self.read + self.taken >= size:
+            return size
+        return 0
+
+    def limits(self) -> tuple[int, int]:
+        """How many items may be read ahead, and how many can soon be submitted."""
+        workers = self._chunks.workers
+        policy = self.policy
+        return policy.ahead(workers), max(2 * policy.size(workers), DEPTH * workers)
+
+    def _absorb(self) -> None:
+        arrived = self.arrived
+        while arrived:
+            part = arrived.popleft()
+            delivery = part.delivery
+            if delivery is not None:
+                self.policy.finished(part.count, delivery.nanos, delivery.nbytes)
+            self.unfinished -= 1
+            if self.abandoned:
+                part.delivery = None
+
+    def submit(self, items: list[Any]) -> None:
+        """Send items as one chunk. An error of the engine's ends the inputs at this place."""
+        if self.ended:
+            return
+        count = len(items)
+        part = Part(self, count)
+        self.read += count
+        self.unfinished += 1
+        self._keep(part)
+        try:
+            part.handle = handle = self._chunks.submit_chunk(items, part.done)
+        except BaseException as error:
+            self._discard(part)
+            self.unfinished -= 1
+            self.end(error)
+            if not isinstance(error, Exception):
+                raise
+            return
+        self.policy.packed(count, handle.nbytes)
+        if self.closed:
+            # Closed in the meantime, perhaps without having seen this chunk.
+            part.cancel()
+
+    def _keep(self, part: Part) -> None:
+        if self.abandoned:
+            return
+        if self.ordered:
+            self.parts.append(part)
+        else:
+            self._loose.add(part)
+
+    def _discard(self, part: Part) -> None:
+        if self.ordered and self.parts:
+            self.parts.pop()
+        self._loose.discard(part)
+
+    def end(self, error: BaseException | None = None) -> None:
+        """The inputs are exhausted, or fail with this error at this place."""
+        if not self.ended:
+            self.error = error
+            self.ended = True
+            self.ring()
+
+    def ring(self) -> None:
+        """Wake the taker, if it waits."""
+        if (wake := self.wake_taker) is not None:
+            self.wake_taker = None
+            wake()
+
+    def expect_room(self, wake: Wake) -> bool:
+        """Have ``wake`` called once when more may be read; False: look again now."""
+        self.wake_reader = wake
+        if self.arrived or self.quota() or self.closed or self.ended:
+            self.wake_reader = None
+            return False
+        return True
+
+    # -- the taker's side
+
+    @property
+    def deliverable(self) -> bool:
+        """Whether something can be taken now."""
+        if self.ordered:
+            return bool(self.parts) and self.parts[0].delivery is not None
+        return bool(self.ready)
+
+    @property
+    def finished(self) -> bool:
+        """Whether everything was read and taken."""
+        return self.ended and not self.parts and not self._loose
+
+    def take(self) -> Part | None:
+        """The next finished chunk, or None."""
+        if self.ordered:
+            if not self.parts or self.parts[0].delivery is None:
+                return None
+            return self.parts.popleft()
+        if not self.ready:
+            return None
+        part = self.ready.popleft()
+        self._loose.discard(part)
+        return part
+
+    def count_taken(self, count: int) -> None:
+        """So many results were taken for good; more may be read for them."""
+        self.taken += count
+        if (wake := self.wake_reader) is not None:
+            self.wake_reader = None
+            wake()
+
+    def expect(self, wake: Wake, reads: bool, takes: bool = True) -> bool:
+        """Have ``wake`` called once when there is something to do; False: look again now.
+
+        ``reads``: the caller reads inputs, so it also has something to do when half of what is out
+        was finished, or when a pump asks for rows. ``takes``: results that can be taken are
+        something to do.
+        """
+        enough = max(1, self.unfinished // 2) if reads and not self.ended else 0
+        self._enough = enough if takes else -enough
+        self.wake_taker = wake
+        if (
+            (takes and (self.deliverable or self.finished))
+            or (enough and len(self.arrived) >= enough)
+            or (reads and self.hungry)
+            or self.closed
+        ):
+            self.wake_taker = None
+            return False
+        return True
+
+    def worth_waking(self, part: Part) -> bool:
+        """Whether this delivery gives a waiting taker something to do."""
+        enough = self._enough
+        if enough and len(self.arrived) >= abs(enough):
+            return True
+        if enough < 0:
+            return False
+        if not self.ordered:
+            return True
+        try:
+            return self.parts[0] is part
+        except IndexError:  # closed in the meantime
+            return True
+
+    # -- the end
+
+    def close(self) -> None:
+        """Nobody wants the rest: cancel what was not sent. From any thread, more than once."""
+        self.closed = True
+        for part in [*self.parts, *self._loose]:
+            part.cancel()
+        self._drop()
+        self.ring()
+        if (wake := self.wake_reader) is not None:
+            self.wake_reader = None
+            wake()
+
+    def abandon(self) -> None:
+        """Nobody can take the results any more, but the inputs are to be run."""
+        self.abandoned = True
+        self._drop()
+
+    def _drop(self) -> None:
+        self.parts.clear()
+        self._loose.clear()
+        self.ready.clear()
+
+
+def outcome(result: ChunkResult, ordered: bool) -> tuple[list[Any], BaseException | None]:
+    """The results to hand over, and the exception to raise after them.
+
+    In order, those before the first failed item; as completed, all of the chunk's good ones.
+    """
+    values, failed = result.values, result.failed
+    if not failed:
+        return values, None
+    first = min(failed)
+    if ordered:
+        return values[:first], values[first]
+    return [value for place, value in enumerate(values) if place not in failed], values[first]

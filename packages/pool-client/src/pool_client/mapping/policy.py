@@ -1,0 +1,130 @@
+"""How large a chunk is, how many are out, and how far inputs are read ahead.
+
+A chunk takes about TARGET: long enough that a message costs little, short enough that workers finish
+together. It starts at one item, grows while chunks are shorter, shrinks at once when one is longer,
+and shrinks near the end of an input whose length is known, as in guided self-scheduling
+(Polychronopoulos and Kuck, 1987).
+"""
+
+#: Service time that a chunk should have, and that it should have at least near the end, ns.
+TARGET = 10_000_000
+SHORT = 200_000
+#: Service time that should lie ready for each worker, ns; it covers the waking of a consumer.
+READY = 30_000_000
+#: Largest factor from the size of a chunk that was measured to the next size.
+GROWTH = 8
+#: Most items of an automatic chunk: above it, nothing is gained and lists leave the cache.
+MOST = 8192
+#: Chunks out for each worker, at least; and at most, however short they are.
+DEPTH = 3
+DEEPEST = 1024
+#: Chunks out in all, unless DEPTH asks for more.
+MOST_CHUNKS = 16_384
+#: Chunks' worth of items for each worker that may be read ahead, and items in any case.
+AHEAD = 16
+AHEAD_ITEMS = 4096
+#: Bytes of an automatic chunk, and bytes of inputs and results that are read ahead.
+CHUNK_BYTES = 1 << 20
+AHEAD_BYTES = 64 << 20
+#: What a chunk costs beside its items, ns.
+OVERHEAD = 5_000
+#: How long reading inputs may take before finished results are handed over, ns.
+READING = 20_000_000
+
+
+class Policy:
+    """The choices of one map, from what was measured so far.
+
+    ``single``: automatic chunks hold one item. All times are in nanoseconds.
+    """
+
+    def __init__(
+        self,
+        chunksize: int | None = None,
+        buffersize: int | None = None,
+        single: bool = False,
+    ) -> None:
+        self._fixed = chunksize if chunksize is not None else 1 if single else None
+        self._buffersize = buffersize
+        self._grown = 1
+        self._item_nanos: float | None = None
+        self._read_nanos = 0.0
+        self._bytes_in = 0.0
+        self._bytes_out = 0.0
+
+    def __repr__(self) -> str:
+        nanos = "?" if self._item_nanos is None else f"{self._item_nanos:.0f}"
+        return (
+            f"<Policy size={self._fixed or self._grown} item={nanos} ns, "
+            f"{self._bytes_in:.0f} bytes in, {self._bytes_out:.0f} out>"
+        )
+
+    # -- what was measured
+
+    def reading(self, count: int, nanos: int) -> None:
+        """``count`` items were read in this time."""
+        self._read_nanos = _estimate(self._read_nanos, nanos / count)
+
+    def packed(self, count: int, nbytes: int) -> None:
+        """A chunk of ``count`` items has this size."""
+        self._bytes_in = _estimate(self._bytes_in, nbytes / count)
+
+    def finished(self, count: int, nanos: int, nbytes: int) -> None:
+        """A chunk of ``count`` items took this time in the worker; its result has this size."""
+        self._bytes_out = _estimate(self._bytes_out, nbytes / count)
+        spent = nanos / count
+        self._item_nanos = _estimate(self._item_nanos or 0.0, spent)
+        wanted = int(TARGET / max(self._item_nanos, 1.0))
+        # Sizes grow by generation: chunks of the old size that come late do not add up.
+        self._grown = max(1, min(wanted, max(self._grown, GROWTH * count), MOST))
+
+    # -- what follows
+
+    def size(self, workers: int, unread: int | None = None) -> int:
+        """Items of the next chunk; ``unread`` is how many items are left, where that is known."""
+        limit = self._buffersize
+        if self._fixed is not None:
+            return self._fixed if limit is None else min(self._fixed, limit)
+        size = self._grown
+        bytes_each = max(self._bytes_in, self._bytes_out)
+        if size * bytes_each > CHUNK_BYTES:
+            size = int(CHUNK_BYTES / bytes_each)
+        if size * self._read_nanos > READING:
+            size = int(READING / self._read_nanos)
+        if limit is None:
+            limit = self._ahead_by_bytes(workers)
+        size = min(size, limit // (DEPTH * workers))
+        if unread is not None and size * workers * DEPTH > unread:
+            size = min(size, max(self._shortest(), -(-unread // (workers * DEPTH))))
+        return max(1, size)
+
+    def depth(self, workers: int) -> int:
+        """Chunks that should be out."""
+        if self._item_nanos is None:
+            return DEPTH * workers
+        size = self._fixed or self._grown
+        each = READY / (self._item_nanos * size + OVERHEAD)
+        return max(DEPTH * workers, min(int(each * workers), DEEPEST * workers, MOST_CHUNKS))
+
+    def ahead(self, workers: int) -> int:
+        """Items that may be read ahead of the results that were taken."""
+        if self._buffersize is not None:
+            return self._buffersize
+        size = self._fixed or self._grown
+        wanted = max(AHEAD_ITEMS, AHEAD * workers * size, 2 * self.depth(workers) * size)
+        least = self._fixed * (workers + 1) if self._fixed is not None else 1
+        return max(min(wanted, self._ahead_by_bytes(workers)), least)
+
+    def _ahead_by_bytes(self, workers: int) -> int:
+        # However large they are, one for each worker and one more, or workers would wait.
+        return max(workers + 1, int(AHEAD_BYTES / max(self._bytes_in + self._bytes_out, 1.0)))
+
+    def _shortest(self) -> int:
+        if self._item_nanos is None:
+            return 1
+        return int(SHORT / max(self._item_nanos, 1.0))
+
+
+def _estimate(old: float, new: float) -> float:
+    """Up at once, down by halves: too much is worse than too little."""
+    return new if new >= old else (old + new) / 2

@@ -1,0 +1,107 @@
+"""The choice of worker, and how much a worker gets at once. Pure arithmetic, no state but its own.
+
+Two kinds of task want opposite things. Tiny ones cost more to send than to run, so they go to one
+worker by the hundred, in one write. Long ones go breadth first, one to each idle worker, and
+nothing may queue behind them. What tells them apart is measured: the service time of a function
+and the round trip of a worker.
+"""
+
+#: At least this much work is kept in a busy worker's hands, in ns: below it, the cost of a write
+#: and of waking up a process shows.
+FLOOR_NS = 1_000_000
+#: At most this much, in ns, unless the round trip is longer still.
+CEILING_NS = 20_000_000
+#: What an idle worker gets at least when there is enough, in ns: less is not worth a write.
+GRAIN_NS = 100_000
+#: Below this, in ns, a task is tiny: fill a busy worker before waking up an idle one.
+TINY_NS = 30_000
+#: Most tasks in a worker's hands.
+MAX_TASKS = 4096
+#: Most bytes in a worker's hands; a task over LARGE_BYTES only goes to an idle worker.
+MAX_BYTES = 1024 * 1024
+LARGE_BYTES = 64 * 1024
+#: A silent worker with tasks queued behind the running one is asked for them back after this, ns.
+SILENCE_NS = 10_000_000
+
+#: Weight of a new sample: a bit of memory, so that one outlier does not change the plan.
+_MEAN_WEIGHT = 0.1
+_ROUND_TRIP_WEIGHT = 0.25
+
+
+class Estimate:
+    """The service time of a function, per call, in ns; None as long as it is unknown."""
+
+    __slots__ = ("mean",)
+
+    def __init__(self) -> None:
+        self.mean: float | None = None
+
+    def add(self, nanos: float) -> None:
+        """One more call has taken ``nanos``."""
+        mean = self.mean
+        self.mean = nanos if mean is None else mean + (nanos - mean) * _MEAN_WEIGHT
+
+    def at_least(self, nanos: float) -> None:
+        """A call that has not ended yet has been running for ``nanos``."""
+        if self.mean is None or self.mean < nanos:
+            self.add(nanos)
+
+
+class RoundTrip:
+    """The time that a task spends under way rather than in service, in ns.
+
+    One probe at a time, as in TCP (RFC 6298): the first task of a write is timed from there to
+    its result, less what the worker was busy with in between.
+    """
+
+    __slots__ = ("_busy", "_probe", "_sent", "mean")
+
+    def __init__(self) -> None:
+        self.mean = 0.0
+        self._probe = 0
+        self._sent = 0
+        self._busy = 0
+
+    def sent(self, first: int, now: int, busy: int) -> None:
+        """A write whose first task is ``first`` leaves at ``now``; ``busy`` so far, all in ns."""
+        if not self._probe:
+            self._probe, self._sent, self._busy = first, now, busy
+
+    def received(self, last: int, now: int, busy: int) -> None:
+        """Results up to ``last`` have come in; ``busy`` counts their service times too."""
+        if self._probe and last >= self._probe:
+            sample = max(0, (now - self._sent) - (busy - self._busy))
+            self.mean += (sample - self.mean) * _ROUND_TRIP_WEIGHT
+            self._probe = 0
+
+    def forget(self) -> None:
+        """The probe will not come back."""
+        self._probe = 0
+
+
+def target(round_trip: float) -> float:
+    """How much work, in ns, covers the round trip twice: one half runs while the other comes."""
+    wanted = max(FLOOR_NS, 2.0 * round_trip)
+    return min(wanted, max(CEILING_NS, 1.0 * round_trip))
+
+
+def room(count: int, work: float, goal: float, mean: float | None, qsize: int | None) -> bool:
+    """May a worker with ``count`` tasks and ``work`` ns in hand take one more of ``mean`` ns?"""
+    if not count:
+        return True
+    if qsize is not None:
+        return count < qsize
+    return mean is not None and work < goal and count < MAX_TASKS
+
+
+def batch_limit(mean: float | None, waiting: int, idle: int) -> int:
+    """How many tasks one idle worker gets when ``waiting`` tasks face ``idle`` idle workers."""
+    if mean is None:
+        return 1
+    grain = int(GRAIN_NS / mean) if mean > GRAIN_NS / MAX_TASKS else MAX_TASKS
+    return max(1, grain, waiting // max(1, idle))
+
+
+def silent_since(last_heard: int, work: float, round_trip: float, now: int) -> bool:
+    """Has a worker with tasks queued been silent for longer than its work explains?"""
+    return now - last_heard > SILENCE_NS + 3.0 * work + 2.0 * round_trip

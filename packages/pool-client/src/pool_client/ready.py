@@ -1,0 +1,50 @@
+"""``pool.ready``: an event that every thread and every loop can wait for."""
+
+import asyncio
+import threading
+
+
+class Ready:
+    """Set while all workers are connected and initialised. Not bound to a loop."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self._lock = threading.Lock()
+        self._waiters: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[bool]]] = []
+
+    def __repr__(self) -> str:
+        return f"<Ready {'set' if self.is_set() else 'unset'}>"
+
+    def is_set(self) -> bool:
+        """True while all workers are there."""
+        return self._event.is_set()
+
+    async def wait(self) -> bool:
+        """Wait until all workers are there; True."""
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            if self._event.is_set():
+                return True
+            waiter: asyncio.Future[bool] = loop.create_future()
+            self._waiters.append((loop, waiter))
+        return await waiter
+
+    def set(self) -> None:
+        """All workers are there."""
+        with self._lock:
+            self._event.set()
+            waiters, self._waiters = self._waiters, []
+        for loop, waiter in waiters:
+            try:
+                loop.call_soon_threadsafe(_wake, waiter)
+            except RuntimeError:
+                continue  # that loop is closed, and its waiter with it
+
+    def clear(self) -> None:
+        """Not all workers are there any more."""
+        self._event.clear()
+
+
+def _wake(waiter: "asyncio.Future[bool]") -> None:
+    if not waiter.done():
+        waiter.set_result(True)

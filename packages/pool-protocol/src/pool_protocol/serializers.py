@@ -1,0 +1,158 @@
+"""Serializers by name, and how values are packed into payloads.
+
+Pickle protocol 5 throughout. Buffers that pickle hands out (PEP 574: NumPy arrays, bytearrays in
+PickleBuffer, …) travel beside the stream without a copy once they are worth it. Many values can be
+packed in one pickle only if none of them can fail on its own: see ``pack_many``.
+"""
+
+import pickle
+import struct
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
+from typing import Any, Protocol
+
+from pool_protocol.choices import PickleType
+from pool_protocol.errors import SerializerMissing
+from pool_protocol.frames import LARGE, MAX_PARTS, Buffer, Packed, Payload
+
+PROTOCOL = 5
+
+
+class Serializer(Protocol):
+    """Packs one value, and reads it back."""
+
+    def pack(self, value: object, streamed: bool = False) -> Payload:
+        """``streamed``: large bytes are expected, so do not copy them into one buffer."""
+
+    def unpack(self, payload: Buffer, buffers: Sequence[Buffer] = ()) -> Any:
+        """The value of a payload."""
+
+
+class _Pieces:
+    """A file for a pickler; large bytes objects come through without a copy."""
+
+    def __init__(self) -> None:
+        self.pieces: list[Buffer] = []
+
+    def write(self, data: Any) -> int:
+        # A PickleBuffer or memoryview may be released after the call; bytes cannot change.
+        piece = data if type(data) is bytes else bytes(data)
+        self.pieces.append(piece)
+        return len(piece)
+
+
+class _OutOfBand(list[memoryview]):
+    """The buffers that travel beside the stream: called by the pickler with each it meets."""
+
+    def __call__(self, buffer: pickle.PickleBuffer) -> bool:
+        """True for a buffer that belongs into the stream."""
+        raw = buffer.raw()
+        if raw.nbytes < LARGE or len(self) == MAX_PARTS:
+            return True
+        self.append(raw)
+        return False
+
+
+class _Buffers:
+    """A serializer with the interface of pickle: ``dumps``, ``loads``, ``Pickler``."""
+
+    def __init__(
+        self,
+        dumps: Callable[..., bytes],
+        pickler: Callable[..., Any],
+        loads: Callable[..., Any] = pickle.loads,
+    ) -> None:
+        self._dumps = dumps
+        self._pickler = pickler
+        self._loads = loads
+
+    def pack(self, value: object, streamed: bool = False) -> Payload:
+        buffers = _OutOfBand()
+        if streamed:
+            file = _Pieces()
+            self._pickler(file, PROTOCOL, buffer_callback=buffers).dump(value)
+            return Packed(file.pieces, buffers)
+        data = self._dumps(value, PROTOCOL, buffer_callback=buffers)
+        return Packed([data], buffers) if buffers else data
+
+    def unpack(self, payload: Buffer, buffers: Sequence[Buffer] = ()) -> Any:
+        return self._loads(payload, buffers=buffers)
+
+
+class _Dill:
+    """dill: no out-of-band buffers; ``recurse`` so that only globals that are used travel."""
+
+    def __init__(self, dill: Any) -> None:
+        self._dill = dill
+
+    def pack(self, value: object, streamed: bool = False) -> Payload:
+        data: bytes = self._dill.dumps(value, protocol=PROTOCOL, recurse=True)
+        return data
+
+    def unpack(self, payload: Buffer, buffers: Sequence[Buffer] = ()) -> Any:
+        return self._dill.loads(bytes(payload))
+
+
+def serializer(kind: PickleType) -> Serializer:
+    """The serializer of a kind. Raises SerializerMissing, saying what to install."""
+    kind = PickleType(kind)
+    if kind is PickleType.pickle:
+        return _Buffers(pickle.dumps, pickle.Pickler)
+    try:
+        if kind is PickleType.dill:
+            import dill
+
+            return _Dill(dill)
+        import cloudpickle
+    except ImportError as error:
+        raise SerializerMissing(
+            f"{kind.name} is not installed: pip install {kind.name}"
+            + (" (or the extra 'dill' of this package)" if kind is PickleType.dill else "")
+        ) from error
+    return _Buffers(cloudpickle.dumps, cloudpickle.Pickler)
+
+
+# -- many values in one payload
+
+_ATOMS = frozenset({int, float, complex, str, bytes, bool, type(None), bytearray})
+_CONTAINERS = frozenset({tuple, list, set, frozenset})
+_PLAIN_DEPTH = 4
+_COUNTS = struct.Struct("<II")
+
+
+def is_plain(values: Iterable[Any]) -> bool:
+    """True if no value can fail to be pickled or unpickled: nothing but atoms, nested shallowly."""
+    for _ in range(_PLAIN_DEPTH):
+        values = list(values)
+        types = set(map(type, values)) - _ATOMS
+        if not types:
+            return True
+        if not types <= _CONTAINERS:
+            return False
+        values = chain.from_iterable(v for v in values if type(v) in _CONTAINERS)
+    return False
+
+
+def pack_separate(bodies: Sequence[bytes], failed: Sequence[int] = ()) -> bytes:
+    """Bodies that are read one by one; ``failed`` are the indexes of those that pack errors."""
+    lengths = struct.pack(f"<{len(failed)}I{len(bodies)}Q", *failed, *map(len, bodies))
+    return b"".join([_COUNTS.pack(len(bodies), len(failed)), lengths, *bodies])
+
+
+def unpack_separate(payload: Buffer) -> tuple[list[memoryview], frozenset[int]]:
+    """The bodies and the indexes of those that pack errors. Raises ValueError when cut short."""
+    view = memoryview(payload)
+    try:
+        count, failures = _COUNTS.unpack_from(view)
+        table = struct.Struct(f"<{failures}I{count}Q")
+        numbers = table.unpack_from(view, _COUNTS.size)
+    except struct.error as error:
+        raise ValueError("a chunk is cut short") from error
+    start = _COUNTS.size + table.size
+    bodies = []
+    for length in numbers[failures:]:
+        bodies.append(view[start : start + length])
+        start += length
+    if start != len(view):
+        raise ValueError("a chunk's parts do not add up to its size")
+    return bodies, frozenset(numbers[:failures])

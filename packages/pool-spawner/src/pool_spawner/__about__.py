@@ -1,0 +1,3 @@
+"""The version of pool-spawner, read by the build and by the package itself."""
+
+__version__ = "0.1.0"
