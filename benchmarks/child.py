@@ -20,14 +20,14 @@ def increment_in_main(number: int) -> int:
 def main() -> None:
     """Run the measure and write its report as JSON."""
     parser = argparse.ArgumentParser()
-    parser.add_argument('name', choices=MEASURES)
-    parser.add_argument('file', type=Path)
-    parser.add_argument('--quick', action='store_true')
-    parser.add_argument('--rounds', type=int)
+    parser.add_argument("name", choices=MEASURES)
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--rounds", type=int)
     options = parser.parse_args()
     report = MEASURES[options.name].load()(Plan(options.quick, options.rounds))
     options.file.write_text(json.dumps(report.to_json()))
 
 
-if __name__ == '__main__':
+if __name__ == "__main__":
     main()

@@ -57,13 +57,15 @@ class Sleepers:
 
     def rate(self, processes: int, seconds: float) -> float:
         """Return how many sleeps all of them together finish a second."""
-        assert self.process.stdin and self.process.stdout
+        assert self.process.stdin
+        assert self.process.stdout
         print(processes, seconds, file=self.process.stdin, flush=True)
         return float(self.process.stdout.readline())
 
     def close(self) -> None:
         """End the process that forks them."""
-        assert self.process.stdin and self.process.stdout
+        assert self.process.stdin
+        assert self.process.stdout
         self.process.stdin.close()
         self.process.stdout.close()
         self.process.wait()
@@ -78,7 +80,8 @@ def sleep_together(
     pids = [fork_sleeper(area, number, begin, begin + seconds, nap) for number in range(processes)]
     for pid in pids:
         os.waitpid(pid, 0)
-    return sum(struct.unpack(f"{processes}Q", area[: 8 * processes])) / seconds
+    counts: tuple[int, ...] = struct.unpack(f"{processes}Q", area[: 8 * processes])
+    return sum(counts) / seconds
 
 
 def fork_sleeper(

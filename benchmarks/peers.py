@@ -28,7 +28,8 @@ LOKY = "loky"
 DISTEX = "distex"
 DISTEX_100 = "distex qsize=100"
 OURS = "Pool"
-COLUMNS = (EXECUTOR, MULTIPROCESSING, LOKY, DISTEX, DISTEX_100, OURS)
+MACHINE = "the machine"
+COLUMNS = (MACHINE, EXECUTOR, MULTIPROCESSING, LOKY, DISTEX, DISTEX_100, OURS)
 
 Result = TypeVar("Result")
 
@@ -61,6 +62,7 @@ class ExecutorPeer:
         self.executor = executor
 
     def singles(self, func: Callable[[int], int], count: int) -> int:
+        """As `Peer.singles`."""
         submit = self.executor.submit
         futures = deque([submit(func, number) for number in range(count)])
         total = 0
@@ -69,20 +71,24 @@ class ExecutorPeer:
         return total
 
     def call(self, func: Callable[..., Any], *args: Any) -> Any:
+        """As `Peer.call`."""
         return self.executor.submit(func, *args).result()
 
     def together(self, func: Callable[..., Any], argument: Any, count: int) -> list[Any]:
+        """As `Peer.together`."""
         futures = [self.executor.submit(func, argument) for _ in range(count)]
         return [future.result() for future in futures]
 
     def map(
         self, func: Callable[[Any], Any], items: Iterable[Any], chunksize: int | None
     ) -> Iterator[Any]:
+        """As `Peer.map`."""
         if chunksize is None:
             return self.executor.map(func, items)
         return self.executor.map(func, items, chunksize=chunksize)
 
     def close(self) -> None:
+        """End the pool."""
         self.executor.shutdown()
 
 
@@ -93,6 +99,7 @@ class MultiprocessingPeer:
         self.pool = multiprocessing.Pool(workers)
 
     def singles(self, func: Callable[[int], int], count: int) -> int:
+        """As `Peer.singles`."""
         apply = self.pool.apply_async
         results = deque([apply(func, (number,)) for number in range(count)])
         total = 0
@@ -101,18 +108,22 @@ class MultiprocessingPeer:
         return total
 
     def call(self, func: Callable[..., Any], *args: Any) -> Any:
+        """As `Peer.call`."""
         return self.pool.apply(func, args)
 
     def together(self, func: Callable[..., Any], argument: Any, count: int) -> list[Any]:
+        """As `Peer.together`."""
         return self.pool.map(func, [argument] * count, chunksize=1)
 
     def map(
         self, func: Callable[[Any], Any], items: Iterable[Any], chunksize: int | None
     ) -> Iterable[Any]:
+        """As `Peer.map`."""
         # Its fastest form: all the results at once, none before the last.
         return self.pool.map(func, items, chunksize)
 
     def close(self) -> None:
+        """End the pool."""
         self.pool.terminate()
         self.pool.join()
 
@@ -150,6 +161,7 @@ class DistexPeer:
         self.pool = distex.Pool(workers) if qsize is None else distex.Pool(workers, qsize=qsize)
 
     def singles(self, func: Callable[[int], int], count: int) -> int:
+        """As `Peer.singles`."""
         return self.loop.run(self._singles(func, count))
 
     async def _singles(self, func: Callable[[int], int], count: int) -> int:
@@ -161,6 +173,7 @@ class DistexPeer:
         return total
 
     def call(self, func: Callable[..., Any], *args: Any) -> Any:
+        """As `Peer.call`."""
         return self.pool.run(func, *args)
 
     async def call_async(self, func: Callable[..., Any], *args: Any) -> Any:
@@ -168,16 +181,19 @@ class DistexPeer:
         return await self.pool.run_async(func, *args)
 
     def together(self, func: Callable[..., Any], argument: Any, count: int) -> list[Any]:
+        """As `Peer.together`."""
         return list(self.pool.map(func, [argument] * count))
 
     def map(
         self, func: Callable[[Any], Any], items: Iterable[Any], chunksize: int | None
     ) -> Iterable[Any]:
+        """As `Peer.map`."""
         if chunksize is None:
             return self.pool.map(func, items)  # type: ignore[no-any-return]
         return self.pool.map(func, items, chunksize=chunksize)  # type: ignore[no-any-return]
 
     def close(self) -> None:
+        """End the pool."""
         self.pool.shutdown()
 
 
@@ -191,7 +207,23 @@ class AsyncPoolPeer:
     async def _open(self, workers: int, settings: dict[str, Any]) -> Pool:
         return await Pool(workers, **settings).__aenter__()
 
+    def call(self, func: Callable[..., Any], *args: Any) -> Any:
+        """As `Peer.call`."""
+        return self.loop.run(self.call_async(func, *args))
+
+    def map(
+        self, func: Callable[[Any], Any], items: Iterable[Any], chunksize: int | None
+    ) -> Iterable[Any]:
+        """As `Peer.map`; the loop runs only during the call, so all results come at once."""
+        return self.loop.run(self._map(func, items, chunksize))
+
+    async def _map(
+        self, func: Callable[[Any], Any], items: Iterable[Any], chunksize: int | None
+    ) -> list[Any]:
+        return [result async for result in self.pool.map_async(func, items, chunksize=chunksize)]
+
     def singles(self, func: Callable[[int], int], count: int) -> int:
+        """As `Peer.singles`."""
         return self.loop.run(self._singles(func, count))
 
     async def _singles(self, func: Callable[[int], int], count: int) -> int:
@@ -217,6 +249,7 @@ class AsyncPoolPeer:
         return await self.pool.run_async(func, *args)
 
     def together(self, func: Callable[..., Any], argument: Any, count: int) -> list[Any]:
+        """As `Peer.together`."""
         return self.loop.run(self._together(func, argument, count))
 
     async def _together(self, func: Callable[..., Any], argument: Any, count: int) -> list[Any]:
@@ -224,6 +257,7 @@ class AsyncPoolPeer:
         return [await future for future in futures]
 
     def close(self) -> None:
+        """End the pool."""
         self.loop.run(self.pool.__aexit__(None, None, None))
 
 
@@ -279,6 +313,6 @@ def workers_of(peer: Peer, workers: int = WORKERS, patience: float = 20.0) -> li
     found: set[int] = set()
     while len(found) < workers:
         if time.monotonic() > deadline:
-            raise TimeoutError(f'only {len(found)} of {workers} workers ran a task')
+            raise TimeoutError(f"only {len(found)} of {workers} workers ran a task")
         found.update(peer.together(hold, 0.005, workers))
     return sorted(found)

@@ -4,8 +4,11 @@ import gc
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from .stats import turns
+
+Name = TypeVar("Name")
 
 
 @dataclass(frozen=True)
@@ -25,15 +28,15 @@ class Plan:
 
 
 def interleave(
-    contestants: Mapping[str, Callable[[], float]], rounds: int, seconds: float = 90.0
-) -> dict[str, list[float]]:
+    contestants: Mapping[Name, Callable[[], float]], rounds: int, seconds: float = 90.0
+) -> dict[Name, list[float]]:
     """Let the contestants take turns and return each one's figure for each round.
 
     No round is begun once `seconds` have passed, the first one apart, so that a measure ends
     in a bounded time on a slow machine. The garbage collector keeps running as it always does;
     what the contestant before left behind is collected first.
     """
-    figures: dict[str, list[float]] = {name: [] for name in contestants}
+    figures: dict[Name, list[float]] = {name: [] for name in contestants}
     deadline = time.monotonic() + seconds
     for order in turns(list(contestants), rounds):
         for name in order:

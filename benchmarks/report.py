@@ -30,7 +30,7 @@ class Target:
     value: float
     limit: float
     at_most: bool = False
-    unit: str = "×"
+    unit: str = "x"
 
     @property
     def met(self) -> bool:
@@ -137,10 +137,9 @@ def plain(value: float) -> str:
     """Format a number below 1,000 with three digits, never with an exponent."""
     if value == 0:
         return "0"
-    for size, digits in ((100, 0), (10, 1), (1, 2)):
-        if abs(value) >= size:
-            return f"{value:.{digits}f}"
-    return f"{value:.3f}"
+    rounded = abs(float(f"{value:.3g}"))
+    digits = next((d for size, d in ((100, 0), (10, 1), (1, 2)) if rounded >= size), 3)
+    return f"{value:.{digits}f}"
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -155,4 +154,4 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
         return "| " + " | ".join([first, *rest]) + " |"
 
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-    return [line(rows[0]), "|-" + "-|-".join(rule) + "-|", *map(line, rows[1:])]
+    return [line(rows[0]), "| " + " | ".join(rule) + " |", *map(line, rows[1:])]

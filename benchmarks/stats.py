@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 from statistics import median
+from typing import TypeVar
 
 __all__ = ["median", "median_ratio", "spread", "turns"]
 
+Name = TypeVar("Name")
 
-def turns(names: Sequence[str], rounds: int) -> list[list[str]]:
+
+def turns(names: Sequence[Name], rounds: int) -> list[list[Name]]:
     """Return the order of the contestants in each round.
 
     Each round starts one contestant later than the round before, so that none always runs after

@@ -85,7 +85,11 @@ def search_path(environ: Mapping[str, str]) -> str:
         The new PATH; extending it again changes nothing.
     """
     own = Path(sys.executable).parent
-    entries = [str(own), *map(str, pyenv_folders(environ)), *environ.get("PATH", "").split(os.pathsep)]
+    entries = [
+        str(own),
+        *map(str, pyenv_folders(environ)),
+        *environ.get("PATH", "").split(os.pathsep),
+    ]
     return os.pathsep.join(dict.fromkeys(entry for entry in entries if entry))
 
 

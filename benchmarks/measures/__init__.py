@@ -22,23 +22,23 @@ class Measure(NamedTuple):
 
     def load(self) -> Callable[[Plan], Report]:
         """Import the measure's function."""
-        module = import_module(f'.{self.module}', __name__)
+        module = import_module(f".{self.module}", __name__)
         return cast(Callable[[Plan], Report], getattr(module, self.function))
 
 
 MEASURES = {
-    'single-async': Measure('single', 'asynchronous', 150),
-    'single-sync': Measure('single', 'blocking_singles', 180),
-    'map': Measure('mapping', 'defaults', 120),
-    'map-1': Measure('mapping', 'one_by_one', 120),
-    'map-1000': Measure('mapping', 'by_thousands', 120),
-    'round-trip': Measure('round_trip', 'measure', 90),
-    'large': Measure('large', 'measure', 150),
-    'start': Measure('start', 'measure', 120),
-    'memory': Measure('memory', 'workers', 60),
-    'map-memory': Measure('memory', 'mapping', 120),
-    'idle': Measure('idle', 'measure', 60),
-    'many': Measure('many', 'measure', 120),
-    'simulated': Measure('simulated', 'measure', 150),
-    'naps': Measure('naps', 'measure', 120),
+    "single-async": Measure("single", "asynchronous", 150),
+    "single-sync": Measure("single", "blocking_singles", 180),
+    "map": Measure("mapping", "defaults", 120),
+    "map-1": Measure("mapping", "one_by_one", 120),
+    "map-1000": Measure("mapping", "by_thousands", 120),
+    "round-trip": Measure("round_trip", "measure", 90),
+    "large": Measure("large", "measure", 150),
+    "start": Measure("start", "measure", 120),
+    "memory": Measure("memory", "workers", 60),
+    "map-memory": Measure("memory", "mapping", 120),
+    "idle": Measure("idle", "measure", 60),
+    "many": Measure("many", "measure", 120),
+    "simulated": Measure("simulated", "measure", 150),
+    "naps": Measure("naps", "measure", 120),
 }

@@ -19,7 +19,7 @@ def speed(peer: Peer, value: Any, size: int, times: int) -> float:
         answer = peer.call(identity, value)
     seconds = time.perf_counter() - start
     if len(answer) != len(value) or answer[-1] != value[-1]:
-        raise ValueError('what came back is not what was sent')
+        raise ValueError("what came back is not what was sent")
     return 2 * times * size / MIB / seconds
 
 
@@ -28,14 +28,20 @@ def measure(plan: Plan) -> Report:
     import numpy
 
     small = bytes(range(256)) * (8 * MIB // 256)
-    array = numpy.arange(8 * MIB, dtype='float64')
+    array = numpy.arange(8 * MIB, dtype="float64")
     report = Report()
     with opened(blocking(Loop())) as peers:
         for text, value, size, times, limit in (
-                ('8 MiB of bytes', small, 8 * MIB, 5, 4), ('64 MiB array', array, 64 * MIB, 1, 6)):
-            figures = interleave({name: partial(speed, peer, value, size, times)
-                                  for name, peer in peers.items()}, plan.rounds(11), 60)
-            report.record(f'{text} there and back', 'MiB/s', figures)
-            report.at_least(f'{text}: Pool / ProcessPoolExecutor', figures[OURS],
-                            figures[EXECUTOR], limit)
+            ("8 MiB of bytes", small, 8 * MIB, 5, 4),
+            ("64 MiB array", array, 64 * MIB, 1, 6),
+        ):
+            figures = interleave(
+                {name: partial(speed, peer, value, size, times) for name, peer in peers.items()},
+                plan.rounds(11),
+                60,
+            )
+            report.record(f"{text} there and back", "MiB/s", figures)
+            report.at_least(
+                f"{text}: Pool / ProcessPoolExecutor", figures[OURS], figures[EXECUTOR], limit
+            )
     return report

@@ -3,7 +3,9 @@
 import os
 import time
 
-from ..peers import OURS, Pool
+from pool_client import Pool
+
+from ..peers import OURS
 from ..plan import Plan
 from ..processes import raise_descriptor_limit, unshared
 from ..report import Report, Target
@@ -21,16 +23,30 @@ def measure(plan: Plan) -> Report:
         pids = pool.run_on_all(os.getpid)
         seconds = time.perf_counter() - begin
         if len(set(pids)) != workers:
-            raise ValueError(f'{len(set(pids))} workers of {workers} ran the task')
+            raise ValueError(f"{len(set(pids))} workers of {workers} ran the task")
         sizes = [unshared(pid) for pid in pids]
         begin = time.perf_counter()
     ended = time.perf_counter() - begin
-    name = f'{workers:,} local workers'
-    report.record(f'{name}, each has run a task', 's', {OURS: [seconds]})
-    report.record(f'{name}, ended', 's', {OURS: [ended]})
-    report.record(f'{name}, memory of each', 'MB', {OURS: [sum(sizes) / workers]})
-    report.targets.append(Target(f'{name} connected, each having run a task', seconds,
-                                 SECONDS_FOR_ALL * workers / 1000, at_most=True, unit='s'))
-    report.targets.append(Target(f'{name}: unshared memory of each, on average',
-                                 sum(sizes) / workers, MEGABYTES, at_most=True, unit='MB'))
+    name = f"{workers:,} local workers"
+    report.record(f"{name}, each has run a task", "s", {OURS: [seconds]})
+    report.record(f"{name}, ended", "s", {OURS: [ended]})
+    report.record(f"{name}, memory of each", "MB", {OURS: [sum(sizes) / workers]})
+    report.targets.append(
+        Target(
+            f"{name} connected, each having run a task",
+            seconds,
+            SECONDS_FOR_ALL * workers / 1000,
+            at_most=True,
+            unit="s",
+        )
+    )
+    report.targets.append(
+        Target(
+            f"{name}: unshared memory of each, on average",
+            sum(sizes) / workers,
+            MEGABYTES,
+            at_most=True,
+            unit="MB",
+        )
+    )
     return report

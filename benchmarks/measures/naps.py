@@ -3,14 +3,13 @@
 from functools import partial
 
 from ..machine import NAP, Sleepers
-from ..peers import OURS, AsyncPoolPeer, Loop
+from ..peers import MACHINE, OURS, AsyncPoolPeer, Loop
 from ..plan import Plan, interleave, rate
 from ..processes import raise_descriptor_limit
 from ..report import Report
 from ..tasks import nap
 
 WORKERS = 200
-BARE = 'plain processes'
 
 
 def measure(plan: Plan) -> Report:
@@ -20,12 +19,19 @@ def measure(plan: Plan) -> Report:
     peer = AsyncPoolPeer(Loop(), WORKERS)
     work = partial(peer.repeat, nap, NAP, count)
     work()
-    figures = interleave({BARE: partial(sleepers.rate, WORKERS, 1.0),
-                          OURS: partial(rate, count, work)}, plan.rounds(9), 60)
+    figures = interleave(
+        {MACHINE: partial(sleepers.rate, WORKERS, 1.0), OURS: partial(rate, count, work)},
+        plan.rounds(9),
+        60,
+    )
     peer.close()
     sleepers.close()
     report = Report()
-    report.record('sleeps of 1 ms, 200 processes', 'a second', figures)
-    report.at_least('tasks that sleep 1 ms on 200 workers: Pool / the machine',
-                    figures[OURS], figures[BARE], 0.7)
+    report.record("sleeps of 1 ms, 200 processes", "a second", figures)
+    report.at_least(
+        "tasks that sleep 1 ms on 200 workers: Pool / the machine",
+        figures[OURS],
+        figures[MACHINE],
+        0.7,
+    )
     return report

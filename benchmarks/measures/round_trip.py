@@ -6,14 +6,23 @@ from functools import partial
 from typing import Any
 
 from ..machine import Echo
-from ..peers import DISTEX, EXECUTOR, OURS, WORKERS, AsyncPoolPeer, Loop, blocking, opened
+from ..peers import (
+    DISTEX,
+    EXECUTOR,
+    MACHINE,
+    OURS,
+    WORKERS,
+    AsyncPoolPeer,
+    Loop,
+    blocking,
+    opened,
+)
 from ..plan import Plan, interleave
 from ..report import Report
 from ..stats import median
 from ..tasks import increment
 
-BARE = 'bare socketpair'
-ASYNC = 'Pool, async'
+ASYNC = "Pool, async"
 
 
 def trips(call: Callable[..., Any], count: int, *args: Any) -> float:
@@ -36,13 +45,20 @@ async def awaited_trips(call: Callable[..., Awaitable[int]], count: int) -> floa
     return median(times) * 1e6
 
 
+def awaited(loop: Loop, peer: Any, count: int) -> float:
+    """Make a block of round trips on the event loop."""
+    return loop.run(awaited_trips(peer.call_async, count))
+
+
 def measure(plan: Plan) -> Report:
     """Take turns in blocks of a hundred trips."""
     echo, loop, block = Echo(), Loop(), 100
     starters: dict[str, Callable[[], Any]] = {
-        **blocking(loop), ASYNC: partial(AsyncPoolPeer, loop, WORKERS)}
+        **blocking(loop),
+        ASYNC: partial(AsyncPoolPeer, loop, WORKERS),
+    }
     with opened(starters) as peers:
-        contestants: dict[str, Callable[[], float]] = {BARE: partial(trips, echo.trip, block)}
+        contestants: dict[str, Callable[[], float]] = {MACHINE: partial(trips, echo.trip, block)}
         for name, peer in peers.items():
             if name in (DISTEX, ASYNC):
                 contestants[name] = partial(awaited, loop, peer, block)
@@ -50,14 +66,12 @@ def measure(plan: Plan) -> Report:
                 contestants[name] = partial(trips, peer.call, block, increment, 1)
         figures = interleave(contestants, plan.rounds(20, 20))
     echo.close()
-    report = Report()
-    report.record('round trip', 'µs', figures)
-    report.at_most('round trip: Pool, async / bare socketpair', figures[ASYNC], figures[BARE], 1.5)
-    report.at_most('round trip: Pool, sync / ProcessPoolExecutor', figures[OURS],
-                   figures[EXECUTOR], 0.7)
+    report, bare = Report(), figures.pop(MACHINE)
+    at_once = {DISTEX: figures.pop(DISTEX), OURS: figures.pop(ASYNC)}
+    report.record("round trip, async", "µs", {MACHINE: bare, **at_once})
+    report.record("round trip, sync", "µs", {MACHINE: bare, **figures})
+    report.at_most("round trip, async: Pool / bare socketpair", at_once[OURS], bare, 1.5)
+    report.at_most(
+        "round trip, sync: Pool / ProcessPoolExecutor", figures[OURS], figures[EXECUTOR], 0.7
+    )
     return report
-
-
-def awaited(loop: Loop, peer: Any, count: int) -> float:
-    """Make a block of round trips on the event loop."""
-    return loop.run(awaited_trips(peer.call_async, count))

@@ -24,15 +24,14 @@ from ..processes import own_processor_time
 from ..report import Report
 from ..tasks import closure, increment
 
-MODULE = 'function of a module'
-MAIN = 'function of __main__'
-CLOSURE = 'closure'
+MODULE = "function of a module"
+MAIN = "function of __main__"
+CLOSURE = "closure"
 
 
 def functions() -> dict[str, Callable[[int], int]]:
     """Return a task of each kind; the one of `__main__` is in the module that is run."""
-    return {MODULE: increment, MAIN: sys.modules['__main__'].increment_in_main,
-            CLOSURE: closure()}
+    return {MODULE: increment, MAIN: sys.modules["__main__"].increment_in_main, CLOSURE: closure()}
 
 
 def singles(peer: Peer, func: Callable[[int], int], count: int) -> float:
@@ -40,7 +39,7 @@ def singles(peer: Peer, func: Callable[[int], int], count: int) -> float:
     totals: list[int] = []
     figure = rate(count, lambda: totals.append(peer.singles(func, count)))
     if totals != [count * (count + 1) // 2]:
-        raise ValueError('the results are wrong')
+        raise ValueError("the results are wrong")
     return figure
 
 
@@ -60,23 +59,35 @@ def asynchronous(plan: Plan) -> Report:
         return figure
 
     with opened(starters) as peers:
-        contestants = {(name, MODULE): partial(singles, peer, increment, count)
-                       for name, peer in peers.items() if name != OURS}
-        contestants |= {(OURS, kind): partial(timed, peers[OURS], func)
-                        for kind, func in functions().items()}
+        contestants = {
+            (name, MODULE): partial(singles, peer, increment, count)
+            for name, peer in peers.items()
+            if name != OURS
+        }
+        contestants |= {
+            (OURS, kind): partial(timed, peers[OURS], func) for kind, func in functions().items()
+        }
         figures = interleave(contestants, plan.rounds(7), 100)
     report = Report()
     for kind in functions():
-        report.record(f'single tasks, async, {kind}', 'tasks/s',
-                      {name: v for (name, used), v in figures.items() if used == kind})
+        report.record(
+            f"single tasks, async, {kind}",
+            "tasks/s",
+            {name: v for (name, used), v in figures.items() if used == kind},
+        )
     for kind in functions():
         ours = figures[OURS, kind]
-        report.at_least(f'async single tasks, {kind}: Pool / distex', ours,
-                        figures[DISTEX, MODULE], 5)
-        report.at_least(f'async single tasks, {kind}: Pool / distex qsize=100', ours,
-                        figures[DISTEX_100, MODULE], 2.5)
-    report.record('processor time of the client, async', 'µs/task', {OURS: costs})
-    report.limit('client processor time of an async single task', costs, 5, 'µs')
+        report.at_least(
+            f"async single tasks, {kind}: Pool / distex", ours, figures[DISTEX, MODULE], 5
+        )
+        report.at_least(
+            f"async single tasks, {kind}: Pool / distex qsize=100",
+            ours,
+            figures[DISTEX_100, MODULE],
+            2.5,
+        )
+    report.record("processor time of the client, async", "µs/task", {OURS: costs})
+    report.limit("client processor time of an async single task", costs, 5, "µs")
     return report
 
 
@@ -86,19 +97,33 @@ def blocking_singles(plan: Plan) -> Report:
     # distex is not here: the futures of its `submit` need a running loop.
     starters = {name: start for name, start in blocking(loop).items() if name != DISTEX}
     with opened(starters) as peers:
-        contestants = {(name, MODULE): partial(singles, peer, increment, count)
-                       for name, peer in peers.items()}
-        contestants |= {(OURS, kind): partial(singles, peers[OURS], func, count)
-                        for kind, func in functions().items()}
+        contestants = {
+            (name, MODULE): partial(singles, peer, increment, count) for name, peer in peers.items()
+        }
+        contestants |= {
+            (OURS, kind): partial(singles, peers[OURS], func, count)
+            for kind, func in functions().items()
+        }
         figures = interleave(contestants, plan.rounds(5), 110)
     report = Report()
     for kind in functions():
-        report.record(f'single tasks, submit + result, {kind}', 'tasks/s',
-                      {name: v for (name, used), v in figures.items() if used == kind})
+        report.record(
+            f"single tasks, submit + result, {kind}",
+            "tasks/s",
+            {name: v for (name, used), v in figures.items() if used == kind},
+        )
     for kind in functions():
         ours = figures[OURS, kind]
-        report.at_least(f'submit + result, {kind}: Pool / ProcessPoolExecutor', ours,
-                        figures[EXECUTOR, MODULE], 5)
-        report.at_least(f'submit + result, {kind}: Pool / multiprocessing.Pool', ours,
-                        figures[MULTIPROCESSING, MODULE], 1.5)
+        report.at_least(
+            f"submit + result, {kind}: Pool / ProcessPoolExecutor",
+            ours,
+            figures[EXECUTOR, MODULE],
+            5,
+        )
+        report.at_least(
+            f"submit + result, {kind}: Pool / multiprocessing.Pool",
+            ours,
+            figures[MULTIPROCESSING, MODULE],
+            1.5,
+        )
     return report

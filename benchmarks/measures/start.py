@@ -34,10 +34,13 @@ def started(start: Callable[[], Peer], use: Callable[[Peer], object]) -> float:
 def measure(plan: Plan) -> Report:
     """Start and end each contestant anew in each round."""
     report, starters = Report(), blocking(Loop())
-    for text, use in (('start to first result', first_result),
-                      ('start to two workers ready', all_ready)):
-        figures = interleave({name: partial(use, start) for name, start in starters.items()},
-                             plan.rounds(9), 50)
-        report.record(text, 'ms', figures)
-    report.at_most('two workers ready: Pool / loky', figures[OURS], figures[LOKY], 1.5)
+    for text, use in (
+        ("start to first result", first_result),
+        ("start to two workers ready", all_ready),
+    ):
+        figures = interleave(
+            {name: partial(use, start) for name, start in starters.items()}, plan.rounds(9), 50
+        )
+        report.record(text, "ms", figures)
+    report.at_most("two workers ready: Pool / loky", figures[OURS], figures[LOKY], 1.5)
     return report

@@ -102,7 +102,7 @@ def descendants(pid: int) -> list[Process]:
 
 
 def marked_processes(mark: str | None = None) -> list[Process]:
-    """Return the processes whose environment carries *mark* (default: this run's), this one not."""
+    """Return the processes whose mark begins with *mark* (default: this run's), this one not."""
     wanted = f"{MARK}={mark or os.environ.get(MARK, '')}".encode()
     found = []
     for process in all_processes().values():
@@ -110,7 +110,7 @@ def marked_processes(mark: str | None = None) -> list[Process]:
             environment = (PROC / str(process.pid) / "environ").read_bytes()
         except OSError:
             continue
-        if process.pid != os.getpid() and wanted in environment.split(b"\0"):
+        if process.pid != os.getpid() and b"\0" + wanted in b"\0" + environment:
             found.append(process)
     return found
 

@@ -77,6 +77,20 @@ class AsyncCall(Call):
 
     __slots__ = ()
 
+    def resolve(self, result: Result) -> None:
+        """The usual case first: a good result, somebody waiting."""
+        _, flags, _, _, payload, buffers = result
+        future = self.future
+        if flags or buffers or future.done():
+            super().resolve(result)
+            return
+        try:
+            value = self.serializer.loads(payload)
+        except BaseException:
+            super().resolve(result)
+        else:
+            future.set_result(value)
+
     def start(self) -> bool:
         """A cancelled future's task is not sent."""
         return not self.future.cancelled()

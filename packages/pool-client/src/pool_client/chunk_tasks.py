@@ -5,20 +5,18 @@ again by itself, those before and after it in chunks of their own.
 """
 
 import pickle
-import struct
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from pool_client.mapping.seam import ChunkResult
 from pool_client.outcomes import unpack_error, unreadable
+from pool_client.packing import check_size, with_limit
 from pool_client.tasks import Function, Task, Terms
 from pool_protocol import FrameTooLarge, Packed, Payload, Serializer, payload_size
 from pool_protocol.frames import LARGE, nbytes
 from pool_protocol.messages import Result, ResultFlag, TaskFlag
 from pool_protocol.serializers import is_plain, pack_separate, unpack_separate
-
-_LIMIT = struct.Struct("<Q")
 
 
 def pack_items(
@@ -64,14 +62,6 @@ def unpicklable(value: Any, error: BaseException) -> BaseException:
     return made
 
 
-def with_limit(payload: Payload, seconds: float) -> Payload:
-    """A payload that opens with a time limit for each call."""
-    prefix = _LIMIT.pack(max(1, int(seconds * 1e9)))
-    if isinstance(payload, Packed):
-        return Packed([prefix, *payload.stream], payload.buffers)
-    return prefix + payload
-
-
 class Chunk:
     """The items of one chunk and what is known of them.
 
@@ -96,6 +86,7 @@ class Chunk:
         self.terms = terms
         self.serializer = serializer
         self.nbytes = 0
+        self._max_message: int | None = None
         self._cancelled = False
         self._sent = False
         self._done = done
@@ -137,8 +128,9 @@ class Chunk:
         head = items[0]
         return isinstance(head, bytes) and len(head) > LARGE
 
-    def tasks(self) -> list["ChunkTask"]:
-        """The tasks of the whole chunk: one, unless items cannot be pickled."""
+    def tasks(self, max_message: int | None = None) -> list["ChunkTask"]:
+        """The tasks of the whole chunk: one, unless items cannot be pickled or are too large."""
+        self._max_message = max_message
         return self._cover(0, len(self.items))
 
     def _cover(self, start: int, stop: int) -> list["ChunkTask"]:
@@ -150,6 +142,15 @@ class Chunk:
             return self._patch(start, stop, patchy.errors)
         if task is None:
             return []
+        if self._max_message is not None:
+            try:
+                check_size(task.nbytes, self._max_message)
+            except FrameTooLarge as error:
+                middle = (start + stop) // 2
+                if middle > start:
+                    return self._cover(start, middle) + self._cover(middle, stop)
+                self.answer(start, stop, error)
+                return []
         self.nbytes += task.nbytes
         return [task]
 

@@ -17,6 +17,7 @@ from pool_client.engine import Engine
 from pool_client.functions import FunctionTable
 from pool_client.futures import AsyncTaskFuture, TaskFuture
 from pool_client.loop_thread import LoopThread
+from pool_client.map_rest import Rests
 from pool_client.options import Options
 from pool_client.packing import pack_call
 from pool_client.ready import Ready
@@ -34,8 +35,8 @@ class Core:
         self.ready = Ready()
         self.engine: Engine | None = None
         self.closed: Future[None] | None = None
-        #: Maps over inputs of known length that are not read to the end, which must be.
-        self.unfinished: weakref.WeakSet[Any] = weakref.WeakSet()
+        #: Maps over inputs of known length that nobody has looked at: to be run whole.
+        self.rests: Rests = set()
         self._refusal: str | None = None
         self._thread: LoopThread | None = None
         self._lock = threading.RLock()
@@ -104,7 +105,7 @@ class Core:
             else:
                 future.set_exception(error)
 
-        engine.submit(lambda: engine.when_created(tell))
+        engine.submit(lambda: engine.fleet.when_created(tell))
         return future
 
     # -- calls
@@ -126,7 +127,7 @@ class Core:
         """Queue a call for the running loop."""
         engine = self.working()
         loop = asyncio.get_running_loop()
-        future = AsyncTaskFuture(loop=loop)
+        future = AsyncTaskFuture(loop, engine)
         kind = AsyncCall if loop is engine.loop else RemoteAsyncCall
         try:
             task = self._call(kind, future, func, args, kwargs, terms)
@@ -136,7 +137,6 @@ class Core:
             return future
         if isinstance(task, RemoteAsyncCall):
             task.mailbox = self._mailbox(loop)
-        future.given_up = engine.give_up
         engine.submit(task)
         return future
 
@@ -212,8 +212,13 @@ class Core:
 
     def finish_maps(self) -> None:
         """Submit what is left of the maps whose input has a known length."""
-        for rest in list(self.unfinished):
-            rest.run_rest()
+        for rest in list(self.rests):
+            rest.run()
+
+    async def finish_maps_async(self) -> None:
+        """As `finish_maps`, on a loop."""
+        for rest in list(self.rests):
+            await rest.run_async()
 
     def at_exit(self) -> None:
         """The interpreter exits: finish, then end."""
@@ -235,7 +240,7 @@ class Core:
     def _sweep(self) -> None:
         """The loop that carried the engine is gone: end the processes, remove the files."""
         if self.engine is not None:
-            self.engine.sweep()
+            self.engine.fleet.sweep()
 
     def after_fork(self) -> None:
         """In a forked child: close the copies of the descriptors, refuse to work."""
@@ -244,7 +249,7 @@ class Core:
         )
         self._lock = threading.RLock()
         if self.engine is not None:
-            self.engine.abandon()
+            self.engine.fleet.abandon()
 
     def dropped(self) -> None:
         """The pool's last reference is gone: end in the background."""

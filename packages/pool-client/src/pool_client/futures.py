@@ -177,16 +177,21 @@ def _type(value: object) -> str:
 class AsyncTaskFuture(asyncio.Future[Any]):
     """A future of ``run_async``; cancelling it also cancels the task, wherever it is."""
 
-    _steps: Generator[Any, None, Any] | None = None
-    #: Called with the future when it is cancelled; shared by all futures of an engine.
-    given_up: Callable[["AsyncTaskFuture"], None] | None = None
+    # Slots, because a dictionary for each would be one more object for the garbage collector.
+    __slots__ = ("_steps", "engine")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, engine: Any = None) -> None:
+        super().__init__(loop=loop)
+        self._steps: Generator[Any, None, Any] | None = None
+        #: Who is to know when the future is cancelled.
+        self.engine = engine
 
     def cancel(self, msg: Any | None = None) -> bool:
         """Give the task up. One that was not sent never runs; an asynchronous one is cancelled."""
         if not super().cancel(msg):
             return False
-        if self.given_up is not None:
-            self.given_up(self)
+        if self.engine is not None:
+            self.engine.give_up(self)
         return True
 
     # A coroutine's methods, so that asyncio takes the future for one.

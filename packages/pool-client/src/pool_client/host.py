@@ -31,7 +31,7 @@ from pool_protocol.messages import (
 )
 
 if TYPE_CHECKING:
-    from pool_client.engine import Engine
+    from pool_client.fleet import Fleet
 
 #: Starts in a row that may fail before a host without workers is given up.
 MAX_FAILURES = 5
@@ -72,8 +72,8 @@ def backoff(failures: int) -> float:
 class HostRunner:
     """Keeps one host going."""
 
-    def __init__(self, engine: "Engine", spec: HostSpec, first_slot: int) -> None:
-        self.engine = engine
+    def __init__(self, fleet: "Fleet", spec: HostSpec, first_slot: int) -> None:
+        self.fleet = fleet
         self.spec = spec
         self.host = Host(spec.name, spec.workers)
         self.launch_id = b""
@@ -87,15 +87,16 @@ class HostRunner:
         self._deadline = 0.0
         self._timers: set[asyncio.TimerHandle] = set()
         self._closing = False
+        self._closed = asyncio.Event()
 
     # -- starting
 
     def launch(self) -> None:
         """Start the supervisor. A failure is told to the engine."""
-        engine = self.engine
-        self.launch_id, settings = engine.new_launch(self)
+        fleet = self.fleet
+        self.launch_id, settings = fleet.new_launch(self)
         settings["threads"] = max(1, (os.cpu_count() or 1) // self.spec.workers)
-        self._deadline = time.monotonic() + engine.options.connect_timeout
+        self._deadline = time.monotonic() + fleet.options.connect_timeout
         try:
             self._launched = self._launcher.launch(self.spec, settings)
         except HostError as error:
@@ -112,7 +113,7 @@ class HostRunner:
             reason = f"pool-worker could not be started: {describe_exit(code)}"
             self._give_up(reason)
         elif time.monotonic() > self._deadline:
-            timeout = self.engine.options.connect_timeout
+            timeout = self.fleet.options.connect_timeout
             self._give_up(f"pool-worker did not connect back within {timeout:g} s")
         else:
             self._later(_LOOK, self._look)
@@ -126,7 +127,7 @@ class HostRunner:
         if self._closing:
             return
         self.failures += 1
-        if self.engine.start_failed(self, error):
+        if self.fleet.start_failed(self, error):
             self._later(backoff(self.failures), self.launch)
 
     def _drop_launch(self) -> None:
@@ -142,7 +143,7 @@ class HostRunner:
             if not self._closing:
                 function(*args)
 
-        timer = self.engine.loop.call_later(delay, run)
+        timer = self.fleet.engine.loop.call_later(delay, run)
         self._timers.add(timer)
 
     # -- the control connection
@@ -180,13 +181,13 @@ class HostRunner:
             self.failures += 1
             reason = "pool-worker ended" + (f"\n{tail}" if tail else "")
             error = HostError(self.spec.name, reason)
-            if self.engine.start_failed(self, error):
+            if self.fleet.start_failed(self, error):
                 self._later(backoff(self.failures), self.launch)
         else:
             self._start_failed(HostError(self.spec.name, f"pool-worker ended early\n{tail}"))
 
     def _new_seat(self, slot: int) -> Seat:
-        seat = Seat(self.engine.next_worker(), slot, self)
+        seat = Seat(self.fleet.next_worker(), slot, self)
         self.seats[seat.id] = seat
         return seat
 
@@ -214,7 +215,7 @@ class HostRunner:
     def worker_opened(self, seat: Seat, link: Link) -> None:
         """A worker has connected: say how to work."""
         seat.link = link
-        link.connection.send(self.engine.setup)
+        link.connection.send(self.fleet.setup)
         link.flush()
 
     def worker_received(self, seat: Seat, messages: list[Message]) -> list[Message]:
@@ -223,7 +224,7 @@ class HostRunner:
         if isinstance(first, Ready):
             self.failures = 0
             seat.worker = Worker(seat.id, seat.slot, self.host, first.pid)
-            self.engine.worker_ready(seat)
+            self.fleet.worker_ready(seat)
             return messages[1:]
         if isinstance(first, SetupFailed):
             cause = unpack_error(first.blob, serializer(PickleType.pickle))
@@ -235,7 +236,7 @@ class HostRunner:
     def worker_ended(self, seat: Seat, error: BaseException | None) -> None:
         """A worker's stream has ended."""
         if seat.worker is not None:
-            self.engine.scheduler.suspend(seat.worker)
+            self.fleet.engine.scheduler.suspend(seat.worker)
         if error is not None:
             self.tell(Kill(seat.id))
         if seat.report is not None:
@@ -275,9 +276,9 @@ class HostRunner:
         report = seat.report
         if report is None or self.seats.pop(seat.id, None) is None:
             return
-        self.engine.seat_gone(seat)
+        self.fleet.seat_gone(seat)
         if seat.worker is not None:
-            self.engine.worker_lost(seat.worker, report, known)
+            self.fleet.engine.worker_lost(seat.worker, report, known)
             return
         error = seat.error or HostError(
             self.spec.name,
@@ -288,7 +289,7 @@ class HostRunner:
         if self._closing or not known:
             return
         self.failures += 1
-        if self.engine.start_failed(self, error):
+        if self.fleet.start_failed(self, error):
             self.replace(seat.slot)
 
     def _tail(self) -> str:
@@ -298,12 +299,15 @@ class HostRunner:
     def _recalled(self, message: Recalled) -> None:
         seat = self.seats.get(message.worker)
         if seat is not None and seat.worker is not None:
-            self.engine.worker_recalled(seat.worker, message)
+            self.fleet.engine.worker_recalled(seat.worker, message)
 
     # -- the end
 
     async def close(self) -> None:
         """End the supervisor and everything that it started."""
+        if self._closing:
+            await self._closed.wait()
+            return
         self._closing = True
         for timer in self._timers:
             timer.cancel()
@@ -324,6 +328,7 @@ class HostRunner:
             if seat.link is not None:
                 seat.link.close()
         self.seats.clear()
+        self._closed.set()
 
     def abandon(self) -> None:
         """Close the descriptors in a forked child."""

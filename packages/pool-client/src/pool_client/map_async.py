@@ -4,16 +4,17 @@ import asyncio
 import time
 import weakref
 from collections.abc import AsyncGenerator
-from threading import TIMEOUT_MAX
+from contextlib import suppress
 from typing import Any
 
 from pool_client.map_rest import Rest, Rests
+from pool_client.mapping.chunking import Policy
 from pool_client.mapping.feed import Feed
-from pool_client.mapping.flow import Flow, Wake, outcome
-from pool_client.mapping.policy import Policy
+from pool_client.mapping.flow import Flow, Wake
 from pool_client.mapping.pump import Pump
 from pool_client.mapping.request import Request
 from pool_client.mapping.seam import Chunks
+from pool_client.mapping.taking import Taker
 from pool_client.waiting import wait_on_loop
 
 
@@ -47,10 +48,8 @@ def start(
 
 def _prime(results: AsyncGenerator[Any, None]) -> None:
     """Run a generator to its first yield, so that whatever ends it runs its ``finally``."""
-    try:
+    with suppress(StopIteration):
         results.__anext__().__await__().__next__()
-    except StopIteration:
-        pass
 
 
 async def _results(source: "_Source") -> AsyncGenerator[Any, None]:
@@ -70,13 +69,10 @@ class _Source:
     def __init__(self, flow: Flow, request: Request) -> None:
         self._flow = flow
         self._request = request
-        timeout = request.timeout
-        self._deadline = None if timeout is None else _now() + _nanos(timeout)
+        self._taker = Taker(flow, request.timeout, _now)
         self._feed: Feed | None = None
         self._rest: Rest | None = None
         self._must_run = False
-        self._count = 0
-        self._error: BaseException | None = None
         self._pumping: asyncio.Task[None] | None = None
         self.reference: weakref.ref[Any] | None = None
 
@@ -90,8 +86,8 @@ class _Source:
                 return
             self._start_pump()
             return
-        self._feed = Feed(flow, request.sync_rows(), _now)
-        self._feed.fill()
+        self._feed = Feed(flow, request.sync_rows(), _now, self._taker.deadline)
+        self._feed.fill(started=False)
         self._must_run = request.length is not None
         if self._must_run and rests is not None and not flow.ended:
             self._rest = Rest(flow, self._feed, rests)
@@ -112,36 +108,17 @@ class _Source:
 
     async def next(self) -> list[Any] | None:
         """The results of a chunk, or None at the end. What was given before counts as taken."""
-        flow = self._flow
-        if self._error is not None:
-            raise self._error
-        flow.count_taken(self._count)
-        self._count = 0
+        taker = self._taker
+        taker.begin()
         while True:
             if self._feed is not None:
-                self._feed.fill(self._deadline, patient=True)
-            part = flow.take()
-            if part is not None:
-                assert part.delivery is not None
-                values, self._error = outcome(part.delivery.result(), flow.ordered)
-                self._count = part.count
-                if not values and self._error is not None:
-                    raise self._error
+                self._feed.fill()
+            values = taker.take()
+            if values is not None:
                 return values
-            if flow.finished:
-                if flow.error is not None:
-                    raise flow.error
+            if taker.over():
                 return None
-            await self._wait()
-
-    async def _wait(self) -> None:
-        seconds = None
-        if self._deadline is not None:
-            seconds = (self._deadline - _now()) / 1e9
-            if seconds <= 0:
-                timeout = self._request.timeout
-                raise TimeoutError(f"map took longer than its timeout of {timeout:g} s")
-        await wait_on_loop(self._expect, seconds)
+            await wait_on_loop(self._expect, taker.seconds_left())
 
     def _expect(self, wake: Wake) -> bool:
         return self._flow.expect(wake, reads=self._feed is not None)
@@ -153,6 +130,7 @@ class _Source:
             self._flow.abandon()
             return
         self._flow.close()
+        self._feed = None
         if self._rest is not None:
             self._rest.forget()
         if self._pumping is not None and not self._pumping.done():
@@ -161,7 +139,3 @@ class _Source:
 
 
 _now = time.monotonic_ns
-
-
-def _nanos(seconds: float) -> int:
-    return int(min(max(seconds, 0.0), TIMEOUT_MAX) * 1e9)

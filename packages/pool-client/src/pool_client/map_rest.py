@@ -1,24 +1,24 @@
-"""Maps that were started and never looked at: they are run whole, at the latest at shutdown (PEP 3148)."""
+"""Maps that were started and never looked at: run whole, at the latest at shutdown (PEP 3148)."""
 
-import asyncio
 from threading import Lock
 
 from pool_client.mapping.feed import Feed
 from pool_client.mapping.flow import Flow, Wake
 from pool_client.waiting import Bell, wait_on_loop
 
-#: Seconds between two looks at whether a shutdown has read the rest.
-_LOOK = 0.005
-
 
 class Rest:
-    """What is still to be read of one map, as long as its iterator was not advanced."""
+    """What is still to be read of one map, as long as its iterator was not advanced.
+
+    It is in ``rests`` for as long as ``run`` has something to do.
+    """
 
     def __init__(self, flow: Flow, feed: Feed, rests: "Rests") -> None:
         self._flow = flow
         self._feed = feed
         self._rests = rests
         self._lock = Lock()
+        self._waiting: list[Wake] = []
         self._over = False
         rests.add(self)
 
@@ -28,7 +28,7 @@ class Rest:
             if not self._lock.acquire(blocking=False):
                 return False
             self._over = True
-            self._lock.release()
+            self._release()
         self._rests.discard(self)
         return True
 
@@ -41,40 +41,51 @@ class Rest:
     async def advance_async(self) -> None:
         """As advance, on a loop."""
         while not self.forget():
-            await asyncio.sleep(_LOOK)
+            await wait_on_loop(self._expect_release)
 
     def run(self) -> None:
         """Read and submit everything, in this thread. Does not wait for the last results."""
         bell = Bell()
-        with self._lock:
+        self._lock.acquire()
+        try:
             while self._read():
-                if self._flow.expect(bell.ring, reads=True, takes=False):
+                if self._expect_room(bell.ring):
                     bell.wait()
+        finally:
+            self._release()
 
     async def run_async(self) -> None:
         """As run, on the running loop."""
         while not self._lock.acquire(blocking=False):
-            await asyncio.sleep(_LOOK)
+            await wait_on_loop(self._expect_release)
         try:
             while self._read():
-                await wait_on_loop(self._expect)
+                await wait_on_loop(self._expect_room)
         finally:
-            self._lock.release()
-
-    def _expect(self, wake: Wake) -> bool:
-        return self._flow.expect(wake, reads=True, takes=False)
+            self._release()
 
     def _read(self) -> bool:
         """Read what may be read now; whether there is more."""
-        if self._over:
-            return False
-        flow = self._flow
-        flow.whole = True
-        self._feed.fill()
-        self._over = flow.ended or flow.closed
-        if self._over:
-            self._rests.discard(self)
+        if not self._over:
+            # Nobody takes results, so nothing is held back for their sake.
+            self._flow.whole = True
+            self._feed.fill()
+            self._over = self._flow.ended or self._flow.closed
+            if self._over:
+                self._rests.discard(self)
         return not self._over
+
+    def _expect_room(self, wake: Wake) -> bool:
+        return self._flow.expect(wake, reads=True, takes=False)
+
+    def _expect_release(self, wake: Wake) -> bool:
+        self._waiting.append(wake)
+        return self._lock.locked()
+
+    def _release(self) -> None:
+        self._lock.release()
+        while self._waiting:
+            self._waiting.pop()()
 
 
 #: The maps of a pool that are to be run whole at its shutdown.

@@ -3,17 +3,18 @@
 import time
 from collections.abc import Callable, Iterator
 from itertools import chain
-from threading import TIMEOUT_MAX, Lock
+from threading import Lock
 from typing import Any, Self, cast
 
 from pool_client.map_rest import Rest, Rests
+from pool_client.mapping.chunking import Policy
 from pool_client.mapping.feed import Feed
-from pool_client.mapping.flow import Flow, outcome
-from pool_client.mapping.policy import Policy
+from pool_client.mapping.flow import Flow
 from pool_client.mapping.pump import Pump
 from pool_client.mapping.request import Request
 from pool_client.mapping.seam import Chunks, Spawn
 from pool_client.mapping.stash import Stash
+from pool_client.mapping.taking import Taker
 from pool_client.waiting import Bell, wait_on_loop
 
 #: Seconds that close() waits until the async inputs are closed.
@@ -80,17 +81,14 @@ class _Source:
 
     def __init__(self, flow: Flow, timeout: float | None) -> None:
         self._flow = flow
-        self._timeout = timeout
-        self._deadline = None if timeout is None else _now() + _nanos(timeout)
+        self._taker = Taker(flow, timeout, _now)
         self._lock = Lock()
         self._bell = Bell()
-        self._read: Callable[[], None] | None = None
+        self._reader: Feed | Stash | None = None
         self._rest: Rest | None = None
         self._must_run = False
         self._values: list[Any] = []
         self._current: Iterator[Any] = iter(self._values)
-        self._count = 0
-        self._error: BaseException | None = None
         self._pump: Pump | None = None
         self._stop_pump: Callable[[], object] | None = None
         self._pump_stopped = Bell()
@@ -102,10 +100,8 @@ class _Source:
         """Read the first chunks."""
         flow = self._flow
         if not request.asynchronous:
-            feed = Feed(flow, request.sync_rows(), _now)
-            deadline = self._deadline
-            self._read = lambda: feed.fill(deadline, patient=True)
-            feed.fill()
+            self._reader = feed = Feed(flow, request.sync_rows(), _now, self._taker.deadline)
+            feed.fill(started=False)
             self._must_run = request.length is not None
             if self._must_run and rests is not None and not flow.ended:
                 self._rest = Rest(flow, feed, rests)
@@ -114,8 +110,7 @@ class _Source:
             raise RuntimeError("async inputs need an event loop")
         stash = None
         if request.mixed:
-            stash = Stash(flow, request.sync_rows())
-            self._read = stash.fill
+            self._reader = stash = Stash(flow, request.sync_rows())
             stash.fill()
         self._pump = Pump(flow, request.columns, wait_on_loop, stash=stash)
         coroutine = self._run(self._pump, self._pump_stopped)
@@ -139,8 +134,8 @@ class _Source:
         with self._lock:
             current = self._current
             if current.__length_hint__():  # type: ignore[attr-defined]
-                # Another thread came here at the same time and got the next results. A chain forgets
-                # the iterator it had, so both must be given the same one.
+                # Another thread came here at the same time and got the next results. A chain
+                # forgets the iterator it had, so both must be given the same one.
                 return current
             self._values = []
             try:
@@ -157,41 +152,24 @@ class _Source:
         if self._rest is not None:
             self._rest.advance()
             self._rest = None
-        if self._error is not None:
-            raise self._error
-        flow.count_taken(self._count)
-        self._count = 0
+        taker = self._taker
+        taker.begin()
         while True:
-            if self._read is not None:
-                self._read()
-            part = flow.take()
-            if part is not None:
-                assert part.delivery is not None
-                values, self._error = outcome(part.delivery.result(), flow.ordered)
-                self._count = part.count
-                if not values and self._error is not None:
-                    raise self._error
+            if (reader := self._reader) is not None:
+                reader.fill()
+            values = taker.take()
+            if values is not None:
                 return values
-            if flow.closed:
+            if taker.over():
                 raise StopIteration
-            if flow.finished:
-                if flow.error is not None:
-                    raise flow.error
-                raise StopIteration
-            self._wait()
-
-    def _wait(self) -> None:
-        seconds = None
-        if self._deadline is not None:
-            seconds = (self._deadline - _now()) / 1e9
-            if seconds <= 0:
-                raise TimeoutError(f"map took longer than its timeout of {self._timeout:g} s")
-        if self._flow.expect(self._bell.ring, reads=self._read is not None):
-            self._bell.wait(seconds)
+            seconds = taker.seconds_left()
+            if flow.expect(self._bell.ring, reads=reader is not None):
+                self._bell.wait(seconds)
 
     def close(self, wait: bool = False) -> None:
         """Cancel what was not sent; ``wait`` until the async inputs are closed."""
         self._flow.close()
+        self._reader = None
         self._values.clear()
         if self._rest is not None:
             self._rest.forget()
@@ -205,12 +183,9 @@ class _Source:
         """The iterator is gone."""
         if self._must_run and not self._flow.closed:
             self._flow.abandon()
+            self._values.clear()
         else:
             self.close()
 
 
 _now = time.monotonic_ns
-
-
-def _nanos(seconds: float) -> int:
-    return int(min(max(seconds, 0.0), TIMEOUT_MAX) * 1e9)

@@ -1,14 +1,15 @@
 """Calls packed for the wire."""
 
 import pickle
+import struct
 from typing import Any
 
-from pool_client.chunk_tasks import with_limit
 from pool_client.tasks import Function
-from pool_protocol import FrameTooLarge, Payload, Serializer, payload_size
+from pool_protocol import FrameTooLarge, Packed, Payload, Serializer, payload_size
 from pool_protocol.frames import HEADER_SIZE, LARGE
 from pool_protocol.messages import TaskFlag
 
+_LIMIT = struct.Struct("<Q")
 _KWARGS = int(TaskFlag.KWARGS)
 _TIMED = int(TaskFlag.TIMED)
 
@@ -41,6 +42,14 @@ def pack_call(
     if limit is not None:
         check_size(size, limit)
     return payload, flags, size
+
+
+def with_limit(payload: Payload, seconds: float) -> Payload:
+    """A payload that opens with a time limit for each call."""
+    prefix = _LIMIT.pack(max(1, int(seconds * 1e9)))
+    if isinstance(payload, Packed):
+        return Packed([prefix, *payload.stream], payload.buffers)
+    return prefix + payload
 
 
 def check_size(size: int, limit: int) -> None:

@@ -23,8 +23,8 @@ LARGE_BYTES = 64 * 1024
 #: A silent worker with tasks queued behind the running one is asked for them back after this, ns.
 SILENCE_NS = 10_000_000
 
-#: Weight of a new sample: a bit of memory, so that one outlier does not change the plan.
-_MEAN_WEIGHT = 0.1
+#: What a new call leaves of the old mean: one outlier does not change the plan.
+_MEAN_MEMORY = 0.9
 _ROUND_TRIP_WEIGHT = 0.25
 
 
@@ -36,10 +36,14 @@ class Estimate:
     def __init__(self) -> None:
         self.mean: float | None = None
 
-    def add(self, nanos: float) -> None:
-        """One more call has taken ``nanos``."""
+    def add(self, nanos: float, calls: int = 1) -> None:
+        """``calls`` more calls have taken ``nanos`` together."""
+        sample = nanos / calls
         mean = self.mean
-        self.mean = nanos if mean is None else mean + (nanos - mean) * _MEAN_WEIGHT
+        if mean is None:
+            self.mean = sample
+        else:
+            self.mean = mean + (sample - mean) * (1.0 - _MEAN_MEMORY**calls)
 
     def at_least(self, nanos: float) -> None:
         """A call that has not ended yet has been running for ``nanos``."""

@@ -233,6 +233,8 @@ class Pool(View, concurrent.futures.Executor):
     async def shutdown_async(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """As `shutdown`, awaited."""
         core = self._core
+        if wait and not cancel_futures and core.closed is None:
+            await core.finish_maps_async()
         done = core.close(cancel=cancel_futures)
         if wait:
             await asyncio.wrap_future(done)

@@ -22,6 +22,7 @@ from pool_client.tasks import (
     BreakPool,
     Broadcast,
     Counts,
+    Function,
     Host,
     RecallTasks,
     ReplaceWorker,
@@ -32,7 +33,8 @@ from pool_client.tasks import (
 )
 from pool_protocol.messages import Lost, Result, TaskFlag
 
-_TIMED = TaskFlag.TIMED
+#: A plain number: an IntFlag's operators are too slow for every task.
+_TIMED = int(TaskFlag.TIMED)
 #: How long a host's supervisor goes on watching time limits after the last task that had one, ns.
 _WATCH_NS = 1_000_000_000
 
@@ -63,6 +65,8 @@ class Scheduler:
         self._open: dict[int, Worker] = {}
         #: Workers with something queued behind what they run, the longest silent first.
         self._deep: dict[int, Worker] = {}
+        #: Hosts whose supervisors watch time limits.
+        self._watching: dict[int, Host] = {}
         self._held = 0
         self._next_id = 1
         self._actions: list[Action] = []
@@ -88,7 +92,7 @@ class Scheduler:
     @property
     def needs_tick(self) -> bool:
         """True while time matters: somebody holds a queue, or a host watches time limits."""
-        return bool(self._deep) or any(w.host.watching for w in self.workers.values())
+        return bool(self._deep or self._watching)
 
     def take_actions(self) -> list[Action]:
         """What is to be done besides sending, oldest first."""
@@ -140,25 +144,34 @@ class Scheduler:
         self, worker: Worker, results: Sequence[Result], now: int
     ) -> list[tuple[Task, Result]]:
         """Answers of a worker, with the tasks that they answer; unknown ones are dropped."""
-        tasks = worker.tasks
-        answered = []
-        busy = worker.busy
-        last = 0
+        take = worker.tasks.pop
+        answered: list[tuple[Task, Result]] = []
+        append = answered.append
+        busy = spent = worker.busy
+        work = worker.work
+        last = items = done = 0
+        function: Function | None = None
         for result in results:
-            last = result[3]
-            task = tasks.pop(last, None)
+            _, _, nanos, last, _, _ = result
+            task = take(last, None)
             if task is None:
                 continue
-            nanos = result[2]
+            if task.function is not function:
+                if function is not None:
+                    function.estimate.add(busy - spent, items)
+                function, spent, items = task.function, busy, 0
             busy += nanos
-            items = task.items
-            task.function.estimate.add(nanos if items == 1 else nanos / items)
-            worker.work -= task.cost
+            items += task.items
+            done += task.items
+            work -= task.cost
             worker.nbytes -= task.nbytes
-            worker.done += items
             if task.flags & _TIMED:
                 self._untimed(worker.host, now)
-            answered.append((task, result))
+            append((task, result))
+        if function is not None:
+            function.estimate.add(busy - spent, items)
+        worker.work = work
+        worker.done += done
         count = len(answered)
         self._held -= count
         self.counts.completed += count
@@ -169,21 +182,23 @@ class Scheduler:
         self._settle(worker)
         return answered
 
-    def _settle(self, worker: Worker) -> None:
-        """Put a worker where its load belongs."""
+    def _settle(self, worker: Worker, reopen: bool = True) -> None:
+        """Put a worker where its load belongs; ``reopen``: a busy one may get more."""
         held = len(worker.tasks)
         id = worker.id
         self._deep.pop(id, None)
+        if worker.dead:
+            return
         if held > 1:
             self._deep[id] = worker
         if not held:
             worker.work = 0.0
             worker.nbytes = 0
             self._open.pop(id, None)
-            if not worker.retiring and not worker.dead:
+            if not worker.retiring:
                 self._idle[id] = worker
             return
-        if id in self._open or worker.retiring:
+        if id in self._open or worker.retiring or not reopen:
             return
         if self._qsize is not None:
             if held < self._qsize:
@@ -234,31 +249,36 @@ class Scheduler:
             limit = policy.batch_limit(queue[0].function.estimate.mean, len(queue), len(self._idle))
         next_id = self._next_id
         count = len(held)
+        function: Function | None = None
+        mean: float | None = None
+        sent = worker.sent
         while queue and len(batch) < limit:
             task = queue[0]
-            mean = task.function.estimate.mean
+            if task.function is not function:
+                function = task.function
+                mean = function.estimate.mean
             size = task.nbytes
-            if count and (
-                not policy.room(count, work, goal, mean, qsize)
-                or size > policy.LARGE_BYTES
-                or nbytes + size > policy.MAX_BYTES
-            ):
+            if count and not policy.room(count, work, goal, mean, qsize):
                 break
-            if self._max_tasks is not None and worker.sent >= self._max_tasks:
+            if count and (size > policy.LARGE_BYTES or nbytes + size > policy.MAX_BYTES):
+                break
+            if self._max_tasks is not None and sent >= self._max_tasks:
                 break
             queue.popleft()
             if not task.start():
                 continue
-            cost = 0.0 if mean is None else mean * task.items
-            task.cost = cost
+            task.cost = cost = 0.0 if mean is None else mean * task.items
             task.id = next_id
             held[next_id] = task
             next_id += 1
             count += 1
             work += cost
             nbytes += size
-            worker.sent += task.items
+            sent += task.items
+            if task.flags & _TIMED:
+                self._timed(worker.host)
             batch.append(task)
+        worker.sent = sent
         self._next_id = next_id
         worker.work = work
         worker.nbytes = nbytes
@@ -271,9 +291,6 @@ class Scheduler:
             worker.last_heard = now
         self._held += len(batch)
         worker.round_trip.sent(batch[0].id, now, worker.busy)
-        for task in batch:
-            if task.flags & _TIMED:
-                self._timed(worker.host)
         if len(worker.tasks) > 1 and worker.id not in self._deep:
             self._deep[worker.id] = worker
         if self._max_tasks is not None and worker.sent >= self._max_tasks:
@@ -308,7 +325,10 @@ class Scheduler:
                 task.id = self._next_id
                 self._next_id += 1
                 worker.tasks[task.id] = task
-                worker.sent += 1
+                worker.nbytes = task.nbytes
+                worker.sent += task.items
+                if task.flags & _TIMED:
+                    self._timed(worker.host)
                 self._dispatched(worker, [task], now)
                 out.append((worker, [task]))
         return out
@@ -358,36 +378,33 @@ class Scheduler:
     def _blame(self, worker: Worker, task: Task, report: Lost, known: bool) -> list[Task]:
         """What is to be run again of a task whose worker was lost while it ran."""
         before, blamed, after = task.split(report.item) if known else ((), task, ())
-        again: list[Task] = list(after)
-        if report.reason == "timeout":
-            self.counts.timeouts += 1
-            blamed.fail(
-                TaskTimeout(
+        again: list[Task] = []
+        for part in (*before, blamed):
+            # The items before the blamed one ran too, but it was not they who took the worker down.
+            if part is blamed or task.terms.retries == 0:
+                part.attempts += 1
+            if part is blamed and report.reason == "timeout":
+                self.counts.timeouts += 1
+                error: Exception = TaskTimeout(
                     f"{task.function.name} ran longer than its limit of {task.terms.timeout} s; "
                     "its worker was killed and replaced"
                 )
-            )
-            self.counts.trouble = max(0, self.counts.trouble - 1)
-            return [*before, *again]
-        for part in (*before, blamed):
-            if part is blamed or task.terms.retries == 0:
-                part.attempts += 1
-            if part.attempts > part.terms.retries:
-                self.counts.trouble = max(0, self.counts.trouble - 1)
-                part.fail(
-                    WorkerLost(
-                        worker.host.name,
-                        worker.pid,
-                        report.exitcode,
-                        part.attempts,
-                        report.reason,
-                        task.function.name,
-                    )
+            elif part.attempts > task.terms.retries:
+                error = WorkerLost(
+                    worker.host.name,
+                    worker.pid,
+                    report.exitcode,
+                    part.attempts,
+                    report.reason,
+                    task.function.name,
                 )
             else:
                 again.append(part)
                 self.counts.retried += part is blamed
-        return again
+                continue
+            self.counts.trouble = max(0, self.counts.trouble - 1)
+            part.fail(error)
+        return [*again, *after]
 
     def _requeue(self, worker: Worker, tasks: list[Task]) -> None:
         """Back to the head of the queue, in order; a broadcast's stay with their slot."""
@@ -412,7 +429,9 @@ class Scheduler:
         self.counts.recalled += len(back)
         worker.round_trip.forget()
         self._requeue(worker, back)
-        self._settle(worker)
+        # It hangs in a task that is longer than thought: nothing more for it before that is done.
+        self._open.pop(worker.id, None)
+        self._settle(worker, reopen=False)
 
     def break_with(self, error: BaseException) -> None:
         """The pool cannot go on: fail everything."""
@@ -420,11 +439,14 @@ class Scheduler:
             return
         self.broken = error
         self.cancel_waiting(error)
+        held = [task for worker in self.workers.values() for task in worker.tasks.values()]
         for worker in self.workers.values():
-            for task in worker.tasks.values():
-                task.fail(error)
             worker.tasks = {}
+            worker.host.timed = 0
+            self._settle(worker)
         self._held = 0
+        for task in held:
+            task.fail(error)
         self._actions.append(BreakPool(error))
 
     # -- time
@@ -441,15 +463,17 @@ class Scheduler:
                 worker.recalling = True
                 head.function.estimate.at_least((now - worker.last_heard) / head.items)
                 self._actions.append(RecallTasks(worker, max(worker.tasks)))
-        for host in {id(w.host): w.host for w in self.workers.values()}.values():
-            if host.watching and not host.timed and now - host.last_timed > _WATCH_NS:
+        for host in list(self._watching.values()):
+            if not host.timed and now - host.last_timed > _WATCH_NS:
                 host.watching = False
+                del self._watching[id(host)]
                 self._actions.append(WatchHost(host, False))
 
     def _timed(self, host: Host) -> None:
         host.timed += 1
         if not host.watching:
             host.watching = True
+            self._watching[id(host)] = host
             self._actions.append(WatchHost(host, True))
 
     def _untimed(self, host: Host, now: int) -> None:

@@ -121,7 +121,7 @@ class View:
         self, func: Callable[..., Any], /, *args: Any, **kwargs: Any
     ) -> list[Any]:
         """As `run_on_all`, awaited."""
-        future = AsyncTaskFuture(loop=asyncio.get_running_loop())
+        future = AsyncTaskFuture(asyncio.get_running_loop())
         self._broadcast(future, func, args, kwargs)
         results: list[Any] = await future
         return results

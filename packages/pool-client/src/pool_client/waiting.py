@@ -8,6 +8,7 @@ import os
 import threading
 from _thread import allocate_lock
 from collections.abc import Callable
+from contextlib import suppress
 
 Wake = Callable[[], None]
 
@@ -24,10 +25,8 @@ class Bell:
 
     def ring(self) -> None:
         """Wake the thread that waits, or the next that will. From any thread."""
-        try:
+        with suppress(RuntimeError):  # it was rung already
             self._lock.release()
-        except RuntimeError:  # it was rung already
-            pass
 
     def wait(self, seconds: float | None = None) -> None:
         """Wait until it is rung, or for so long; it may also return early for no reason."""
@@ -51,10 +50,8 @@ async def wait_on_loop(expect: Callable[[Wake], bool], seconds: float | None = N
         if threading.get_ident() == thread:
             resolve()
             return
-        try:
+        with suppress(RuntimeError):  # the loop was closed, so nobody waits
             loop.call_soon_threadsafe(resolve)
-        except RuntimeError:  # the loop was closed, so nobody waits
-            pass
 
     if not expect(wake):
         return

@@ -19,7 +19,7 @@ def closure(base: int) -> Callable[[int], int]:
     return add_base
 
 
-CALLABLES = {
+CALLABLES: dict[str, Any] = {
     "builtin": (abs, (-3,), 3),
     "builtin of a module": (math.gcd, (12, 18), 6),
     "builtin method": ([1, 2, 3].index, (3,), 2),
@@ -43,7 +43,7 @@ CALLABLES = {
 
 
 @pytest.fixture(params=CALLABLES, ids=lambda name: name.replace(" ", "-"))
-def case(request: pytest.FixtureRequest) -> tuple[Callable[..., Any], tuple[Any, ...], Any]:
+def case(request: pytest.FixtureRequest) -> Any:
     """Yield a callable, its arguments, and what it returns."""
     return CALLABLES[request.param]
 
@@ -99,7 +99,19 @@ def test_not_callable(pool: Any) -> None:
 
 def test_results_of_every_kind(pool: Any) -> None:
     """Results come back equal to what was returned."""
-    for value in (None, False, 0, "", (), [], {"a": [1]}, {1, 2}, b"x" * 100_000, "é" * 70_000):
+    values: list[Any] = [
+        None,
+        False,
+        0,
+        "",
+        (),
+        [],
+        {"a": [1]},
+        {1, 2},
+        b"x" * 100_000,
+        "é" * 70_000,
+    ]
+    for value in values:
         assert pool.run(tasks.echo, value) == value
 
 

@@ -7,8 +7,12 @@ from typing import Any
 
 import interface_tasks as tasks
 import pytest
-from pool_client import LoopType, PickleType, Pool
+from pool_client import LoopType, PickleType
+from pool_client import Pool as TypedPool
 from support import run_script
+
+
+Pool: Any = TypedPool  # wrong arguments are given on purpose
 
 
 def cpus() -> int:
@@ -176,7 +180,8 @@ def test_missing_package_is_named(tmp_path: Path, package: str, argument: str) -
     """A loop or pickler whose package is not installed raises soon, naming the package."""
     (tmp_path / f"{package}.py").write_text("raise ImportError('not installed, for a test')\n")
     script = f"""
-        from pool_client import LoopType, PickleType, Pool
+        from pool_client import LoopType, PickleType
+from pool_client import Pool as TypedPool
         try:
             with Pool(1, {argument}) as pool:
                 print("value", pool.run(abs, -1))
@@ -192,7 +197,7 @@ def test_missing_package_is_named(tmp_path: Path, package: str, argument: str) -
 def test_keyword_only_arguments() -> None:
     """What comes after ``data_pickle`` is given by name."""
     with pytest.raises(TypeError):
-        Pool(1, None, None, None, (), "", 0, False, 0, 1, 0, 2)  # type: ignore[misc]
+        Pool(1, None, None, None, (), "", 0, False, 0, 1, 0, 2)
 
 
 @pytest.mark.parametrize("name", ["max_tasks_per_child", "retries"])
@@ -211,4 +216,4 @@ def test_initializer_must_be_callable() -> None:
 def test_unknown_argument() -> None:
     """A misspelt argument is refused."""
     with pytest.raises(TypeError):
-        Pool(1, num_worker=2)  # type: ignore[call-arg]
+        Pool(1, num_worker=2)

@@ -1,4 +1,4 @@
-"""From where a pool can be used: threads, loops, inside a running loop, and where it must refuse."""
+"""From where a pool is used: threads, loops, inside a running loop, and where it must refuse."""
 
 import asyncio
 import threading

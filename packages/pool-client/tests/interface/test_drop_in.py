@@ -1,4 +1,4 @@
-"""In the place of `ProcessPoolExecutor`: the programs that its documentation teaches, with `Pool`."""
+"""In the place of `ProcessPoolExecutor`: what its documentation teaches, with `Pool`."""
 
 import asyncio
 import concurrent.futures
@@ -56,7 +56,7 @@ def test_primes_as_a_script(tmp_path: Path) -> None:
 def test_dictionary_of_futures() -> None:
     """Futures are keys of a dictionary, taken as they complete, one of them failing."""
     with Pool(max_workers=2) as executor:
-        numbers = {executor.submit(tasks.fail_on, n, 3): n for n in range(8)}
+        numbers: Any = {executor.submit(tasks.fail_on, n, 3): n for n in range(8)}
         failed, values = [], []
         for future in concurrent.futures.as_completed(numbers, timeout=30):
             try:
@@ -234,7 +234,7 @@ def test_cancelling_a_wrapped_future(single: Any, gate: Any) -> None:
         await asyncio.sleep(0)
         gate.open()
         assert await asyncio.wait_for(held, 30) == 1
-        return behind.cancelled()
+        return bool(behind.cancelled())
 
     assert asyncio.run(main()) is True
     single.run(abs, -1)

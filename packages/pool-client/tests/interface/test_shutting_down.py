@@ -1,6 +1,7 @@
 """The life of a pool: creation, readiness, shutdown in all its forms, and use after it."""
 
 import asyncio
+import concurrent.futures
 import gc
 import time
 from typing import Any
@@ -192,6 +193,7 @@ def test_shutdown_that_cancels(gate: Any) -> None:
     others = [pool.submit(abs, -n) for n in range(5)]
     wait_until(gate.arrivals)
     pool.shutdown(wait=False, cancel_futures=True)
+    assert concurrent.futures.wait(others, timeout=20).not_done == set()
     assert all(future.cancelled() for future in others)
     gate.open()
     pool.shutdown()

@@ -34,7 +34,7 @@ def test_module_on_the_path_at_run_time(tmp_path: Path, monkeypatch: pytest.Monk
     """A module found through ``sys.path`` as the program set it can be imported by a task."""
     (tmp_path / "found_at_run_time.py").write_text("def answer():\n    return 42\n")
     monkeypatch.syspath_prepend(tmp_path)
-    import found_at_run_time  # type: ignore[import-not-found]
+    import found_at_run_time
 
     with Pool(1) as pool:
         assert pool.run(found_at_run_time.answer) == 42

@@ -27,6 +27,10 @@ class Serializer(Protocol):
     def unpack(self, payload: Buffer, buffers: Sequence[Buffer] = ()) -> Any:
         """The value of a payload."""
 
+    @property
+    def loads(self) -> Callable[[Buffer], Any]:
+        """As `unpack`, for a payload without buffers; to be called a million times."""
+
 
 class _Pieces:
     """A file for a pickler; large bytes objects come through without a copy."""
@@ -64,7 +68,7 @@ class _Buffers:
     ) -> None:
         self._dumps = dumps
         self._pickler = pickler
-        self._loads = loads
+        self.loads = loads
 
     def pack(self, value: object, streamed: bool = False) -> Payload:
         buffers = _OutOfBand()
@@ -76,7 +80,36 @@ class _Buffers:
         return Packed([data], buffers) if buffers else data
 
     def unpack(self, payload: Buffer, buffers: Sequence[Buffer] = ()) -> Any:
-        return self._loads(payload, buffers=buffers)
+        return self.loads(payload, buffers=buffers)
+
+
+class _Pickle(_Buffers):
+    """pickle; cloudpickle takes over for what pickle would leave unreadable elsewhere.
+
+    pickle names classes and functions by their module, and the other side's ``__main__`` is another
+    program; cloudpickle sends those of ``__main__``, and local ones, by value.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(pickle.dumps, pickle.Pickler)
+
+    def pack(self, value: object, streamed: bool = False) -> Payload:
+        try:
+            packed = super().pack(value, streamed)
+        except (RecursionError, MemoryError):
+            raise
+        except Exception as error:
+            return self._by_value(value, streamed, error)
+        head = packed if type(packed) is bytes else packed[0][0]
+        if head.find(b"__main__", 0, LARGE) < 0:
+            return packed
+        return self._by_value(value, streamed, None)
+
+    def _by_value(self, value: object, streamed: bool, refusal: Exception | None) -> Payload:
+        try:
+            return serializer(PickleType.cloudpickle).pack(value, streamed)
+        except Exception as error:
+            raise refusal or error from None
 
 
 class _Dill:
@@ -90,6 +123,9 @@ class _Dill:
         return data
 
     def unpack(self, payload: Buffer, buffers: Sequence[Buffer] = ()) -> Any:
+        return self.loads(payload)
+
+    def loads(self, payload: Buffer) -> Any:
         return self._dill.loads(bytes(payload))
 
 
@@ -97,7 +133,7 @@ def serializer(kind: PickleType) -> Serializer:
     """The serializer of a kind. Raises SerializerMissing, saying what to install."""
     kind = PickleType(kind)
     if kind is PickleType.pickle:
-        return _Buffers(pickle.dumps, pickle.Pickler)
+        return _Pickle()
     try:
         if kind is PickleType.dill:
             import dill

@@ -4,41 +4,55 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
+from pool_client.mapping.chunking import READING
 from pool_client.mapping.flow import Flow
-from pool_client.mapping.policy import READING
 
 
 class Feed:
-    """Reads rows into a flow as far as it allows. ``clock`` gives nanoseconds."""
+    """Reads rows into a flow as far as it allows.
 
-    def __init__(self, flow: Flow, rows: Iterator[Any], clock: Callable[[], int]) -> None:
+    ``clock`` gives nanoseconds; nothing is read after ``deadline`` on it.
+    """
+
+    def __init__(
+        self,
+        flow: Flow,
+        rows: Iterator[Any],
+        clock: Callable[[], int],
+        deadline: int | None = None,
+    ) -> None:
         self._flow = flow
         self._rows = rows
         self._clock = clock
+        self._deadline = deadline
 
-    def fill(self, deadline: int | None = None, patient: bool = False) -> None:
+    def fill(self, started: bool = True) -> None:
         """Read and submit what may be read now.
 
-        Slow inputs hold nothing back: once reading has taken long, it stops where something can be
-        taken (where a chunk was read, if not ``patient``). Nothing is read after ``deadline``.
-        Raises only what is not an Exception, such as KeyboardInterrupt.
+        Slow inputs hold nothing back: once reading has taken long, it stops as soon as something
+        can be taken. When the map is not ``started`` yet, it stops in any case, and the deadline
+        does not count. Raises only what is not an Exception, such as KeyboardInterrupt.
         """
         flow = self._flow
-        quota = flow.quota()
-        if not quota:
+        size, count = flow.plan()
+        if not count:
             return
-        start = now = self._clock()
-        while quota and (deadline is None or now < deadline):
-            items, over, error = read(self._rows, quota)
-            before, now = now, self._clock()
+        policy, clock = flow.policy, self._clock
+        deadline = self._deadline if started else None
+        start = now = clock()
+        while count and (deadline is None or now < deadline):
+            wanted = size * policy.batch(size, count, flow.unread is not None)
+            items, over, error = read(self._rows, wanted)
+            before, now = now, clock()
             if items:
-                flow.policy.reading(len(items), now - before)
-                flow.submit(items)
+                policy.reading(len(items), now - before)
+                for place in range(0, len(items), size):
+                    flow.submit(items[place : place + size] if wanted > size else items)
             if over:
                 flow.end(error)
-            elif now - start > READING and (flow.deliverable or not patient):
+            elif now - start > READING and (flow.deliverable or not started):
                 return
-            quota = flow.quota()
+            size, count = flow.plan()
 
 
 def read(rows: Iterator[Any], count: int) -> tuple[list[Any], bool, Exception | None]:

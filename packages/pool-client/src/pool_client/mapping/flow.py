@@ -1,8 +1,8 @@
 """The state of one map.
 
-Threads: one *reader* at a time reads inputs and submits chunks, one *taker* at a time takes what was
-delivered (for sync inputs they are the same), deliveries come from any thread, and a finalizer may
-close the map in the middle of any of them. So there are no locks here: every counter has one
+Threads: one *reader* at a time reads inputs and submits chunks, one *taker* at a time takes what
+was delivered (for sync inputs they are the same), deliveries come from any thread, and a finalizer
+may close the map in the middle of any of them. So there are no locks here: every counter has one
 writer, and the rest are single operations on deques and sets, which are atomic.
 """
 
@@ -10,8 +10,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from pool_client.mapping.policy import DEPTH, Policy
-from pool_client.mapping.seam import ChunkHandle, ChunkResult, Chunks, Delivery
+from pool_client.mapping.chunking import DEPTH, TARGET, Policy
+from pool_client.mapping.seam import ChunkHandle, Chunks, Delivery
 
 Wake = Callable[[], None]
 
@@ -30,9 +30,10 @@ class Part:
     def done(self, delivery: Delivery) -> None:
         """The chunk is finished. Called by the engine, from any thread."""
         flow = self.flow
+        self.delivery = delivery
+        self.handle = None  # which refers to this part: no circle
         if flow.closed:
             return
-        self.delivery = delivery
         if not flow.ordered:
             flow.ready.append(self)
         flow.arrived.append(self)
@@ -45,8 +46,9 @@ class Part:
 
     def cancel(self) -> None:
         """Withdraw the chunk, if it was not sent."""
-        if self.delivery is None and self.handle is not None:
-            self.handle.cancel()
+        if (handle := self.handle) is not None:
+            self.handle = None
+            handle.cancel()
 
 
 class Flow:
@@ -91,16 +93,29 @@ class Flow:
 
     def quota(self) -> int:
         """Items that the next chunk should have; 0: nothing more may be read now."""
-        self._absorb()
+        size, count = self.plan()
+        return size if count else 0
+
+    def plan(self) -> tuple[int, int]:
+        """The size of the next chunks, and how many of them may be read now."""
+        if self.arrived:
+            self._absorb()
+        if self.ended or self.closed:
+            return 0, 0
         workers = self._chunks.workers
         policy = self.policy
-        if self.ended or self.closed or self.unfinished >= policy.depth(workers):
-            return 0
-        unread = None if self._length is None else max(self._length - self.read, 1)
-        size = policy.size(workers, unread)
-        if self.whole or policy.ahead(workers) - self.read + self.taken >= size:
-            return size
-        return 0
+        count = policy.depth(workers) - self.unfinished
+        if count <= 0:
+            return 0, 0
+        size = policy.size(workers, self.unread)
+        if not self.whole:
+            count = min(count, (policy.ahead(workers) - self.read + self.taken) // size)
+        return size, max(count, 0)
+
+    @property
+    def unread(self) -> int | None:
+        """How many items are left to be read, where that is known; at least 1."""
+        return None if self._length is None else max(self._length - self.read, 1)
 
     def limits(self) -> tuple[int, int]:
         """How many items may be read ahead, and how many can soon be submitted."""
@@ -109,15 +124,26 @@ class Flow:
         return policy.ahead(workers), max(2 * policy.size(workers), DEPTH * workers)
 
     def _absorb(self) -> None:
-        arrived = self.arrived
+        arrived, policy = self.arrived, self.policy
+        chunks = items = nanos = nbytes = largest = 0
         while arrived:
             part = arrived.popleft()
-            delivery = part.delivery
-            if delivery is not None:
-                self.policy.finished(part.count, delivery.nanos, delivery.nbytes)
-            self.unfinished -= 1
+            chunks += 1
+            delivery, count = part.delivery, part.count
             if self.abandoned:
                 part.delivery = None
+            if delivery is None:
+                continue
+            if delivery.nanos > TARGET:
+                policy.overlong(count, delivery.nanos, delivery.nbytes)
+                continue
+            items += count
+            nanos += delivery.nanos
+            nbytes += delivery.nbytes
+            largest = max(largest, count)
+        self.unfinished -= chunks
+        if items:
+            policy.finished(items, nanos, nbytes, largest)
 
     def submit(self, items: list[Any]) -> None:
         """Send items as one chunk. An error of the engine's ends the inputs at this place."""
@@ -129,7 +155,7 @@ class Flow:
         self.unfinished += 1
         self._keep(part)
         try:
-            part.handle = handle = self._chunks.submit_chunk(items, part.done)
+            handle = self._chunks.submit_chunk(items, part.done)
         except BaseException as error:
             self._discard(part)
             self.unfinished -= 1
@@ -138,6 +164,9 @@ class Flow:
                 raise
             return
         self.policy.packed(count, handle.nbytes)
+        part.handle = handle
+        if part.delivery is not None:
+            part.handle = None
         if self.closed:
             # Closed in the meantime, perhaps without having seen this chunk.
             part.cancel()
@@ -265,17 +294,3 @@ class Flow:
         self.parts.clear()
         self._loose.clear()
         self.ready.clear()
-
-
-def outcome(result: ChunkResult, ordered: bool) -> tuple[list[Any], BaseException | None]:
-    """The results to hand over, and the exception to raise after them.
-
-    In order, those before the first failed item; as completed, all of the chunk's good ones.
-    """
-    values, failed = result.values, result.failed
-    if not failed:
-        return values, None
-    first = min(failed)
-    if ordered:
-        return values[:first], values[first]
-    return [value for place, value in enumerate(values) if place not in failed], values[first]

@@ -1,12 +1,11 @@
 """Async inputs, alone or mixed with sync ones: read one by one into the flow, as they come.
 
-The pump runs on the loop where the async inputs belong. What it has read is submitted when it fills a
-chunk, and at once when an input pauses.
+The pump runs on the loop where the async inputs belong. What it has read is submitted when it fills
+a chunk, and at once when an input pauses.
 """
 
 import types
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -115,7 +114,6 @@ class Pump:
             if len(pending) >= self._limit:
                 self._flush()
                 await self._room()
-                pending = self._pending
 
     async def _read_rows(self) -> None:
         opened = iter(self._opened)
@@ -166,8 +164,9 @@ class Pump:
 
     def _flush(self) -> None:
         """Submit what was read."""
-        if items := self._pending:
-            self._pending = []
+        if self._pending:
+            items = self._pending.copy()
+            self._pending.clear()
             # What was allowed to be read and was not, still may be.
             self._limit -= len(items)
             self._flow.submit(items)

@@ -1,8 +1,8 @@
 """How large a chunk is, how many are out, and how far inputs are read ahead.
 
-A chunk takes about TARGET: long enough that a message costs little, short enough that workers finish
-together. It starts at one item, grows while chunks are shorter, shrinks at once when one is longer,
-and shrinks near the end of an input whose length is known, as in guided self-scheduling
+A chunk takes about TARGET: long enough that a message costs little, short enough that workers
+finish together. It starts at one item, grows while chunks are shorter, shrinks at once when one is
+longer, and shrinks near the end of an input whose length is known, as in guided self-scheduling
 (Polychronopoulos and Kuck, 1987).
 """
 
@@ -10,13 +10,14 @@ and shrinks near the end of an input whose length is known, as in guided self-sc
 TARGET = 10_000_000
 SHORT = 200_000
 #: Service time that should lie ready for each worker, ns; it covers the waking of a consumer.
-READY = 30_000_000
+READY = 20_000_000
 #: Largest factor from the size of a chunk that was measured to the next size.
 GROWTH = 8
 #: Most items of an automatic chunk: above it, nothing is gained and lists leave the cache.
 MOST = 8192
-#: Chunks out for each worker, at least; and at most, however short they are.
+#: Chunks out for each worker: at least; of the largest automatic size; of one that was given.
 DEPTH = 3
+DEEP = 8
 DEEPEST = 1024
 #: Chunks out in all, unless DEPTH asks for more.
 MOST_CHUNKS = 16_384
@@ -26,6 +27,9 @@ AHEAD_ITEMS = 4096
 #: Bytes of an automatic chunk, and bytes of inputs and results that are read ahead.
 CHUNK_BYTES = 1 << 20
 AHEAD_BYTES = 64 << 20
+#: Chunks read in one go, and the time that this may take, ns.
+BATCH = 16
+BATCH_NANOS = 500_000
 #: What a chunk costs beside its items, ns.
 OVERHEAD = 5_000
 #: How long reading inputs may take before finished results are handed over, ns.
@@ -44,11 +48,18 @@ class Policy:
         buffersize: int | None = None,
         single: bool = False,
     ) -> None:
+        #: Whether it is for the policy to say how far inputs are read ahead.
+        self.automatic = buffersize is None
         self._fixed = chunksize if chunksize is not None else 1 if single else None
         self._buffersize = buffersize
         self._grown = 1
+        self._growing = True
         self._item_nanos: float | None = None
+        self._nanos = 0.0
+        self._items = 0.0
         self._read_nanos = 0.0
+        self._reading_nanos = 0.0
+        self._reading_items = 0.0
         self._bytes_in = 0.0
         self._bytes_out = 0.0
 
@@ -62,21 +73,37 @@ class Policy:
     # -- what was measured
 
     def reading(self, count: int, nanos: int) -> None:
-        """``count`` items were read in this time."""
-        self._read_nanos = _estimate(self._read_nanos, nanos / count)
+        """So many items were read in this time."""
+        self._reading_nanos = self._reading_nanos / 2 + nanos
+        self._reading_items = self._reading_items / 2 + count
+        self._read_nanos = self._reading_nanos / self._reading_items
 
     def packed(self, count: int, nbytes: int) -> None:
         """A chunk of ``count`` items has this size."""
         self._bytes_in = _estimate(self._bytes_in, nbytes / count)
 
-    def finished(self, count: int, nanos: int, nbytes: int) -> None:
-        """A chunk of ``count`` items took this time in the worker; its result has this size."""
+    def finished(self, count: int, nanos: int, nbytes: int, largest: int) -> None:
+        """Chunks with ``count`` items took this time in workers; their results have this size.
+
+        ``largest`` is the number of items of the largest of them.
+        """
+        # Large chunks weigh more: a small one that was preempted says little.
+        self._nanos = self._nanos / 2 + nanos
+        self._items = self._items / 2 + count
+        self._measured(count, nbytes, largest)
+
+    def overlong(self, count: int, nanos: int, nbytes: int) -> None:
+        """A chunk of ``count`` items took longer than TARGET: what was known before is wrong."""
+        self._nanos, self._items = float(nanos), float(count)
+        self._measured(count, nbytes, count)
+
+    def _measured(self, count: int, nbytes: int, largest: int) -> None:
         self._bytes_out = _estimate(self._bytes_out, nbytes / count)
-        spent = nanos / count
-        self._item_nanos = _estimate(self._item_nanos or 0.0, spent)
-        wanted = int(TARGET / max(self._item_nanos, 1.0))
+        self._item_nanos = max(self._nanos / self._items, 1.0)
+        wanted = max(1, min(int(TARGET / self._item_nanos), MOST))
         # Sizes grow by generation: chunks of the old size that come late do not add up.
-        self._grown = max(1, min(wanted, max(self._grown, GROWTH * count), MOST))
+        self._grown = min(wanted, max(self._grown, GROWTH * largest))
+        self._growing = self._grown < wanted
 
     # -- what follows
 
@@ -102,9 +129,23 @@ class Policy:
         """Chunks that should be out."""
         if self._item_nanos is None:
             return DEPTH * workers
-        size = self._fixed or self._grown
+        size, most = self._fixed, DEEPEST
+        if size is None:
+            size = self.size(workers)
+            # Chunks that can grow do so before there are more of them.
+            most = DEPTH if self._growing and size == self._grown else DEEP
         each = READY / (self._item_nanos * size + OVERHEAD)
-        return max(DEPTH * workers, min(int(each * workers), DEEPEST * workers, MOST_CHUNKS))
+        return max(DEPTH * workers, min(int(each * workers), most * workers, MOST_CHUNKS))
+
+    def batch(self, size: int, count: int, known: bool) -> int:
+        """Of ``count`` chunks of this size, how many may be read at once, before any is sent.
+
+        ``known``: the length of the input is known.
+        """
+        if (known and self._fixed is None) or not self._bytes_in:
+            return 1
+        # Reading so many takes so little time that the first need not go ahead.
+        return max(1, min(count, BATCH, int(BATCH_NANOS / (size * self._read_nanos + 1))))
 
     def ahead(self, workers: int) -> int:
         """Items that may be read ahead of the results that were taken."""
@@ -122,7 +163,7 @@ class Policy:
     def _shortest(self) -> int:
         if self._item_nanos is None:
             return 1
-        return int(SHORT / max(self._item_nanos, 1.0))
+        return int(SHORT / self._item_nanos)
 
 
 def _estimate(old: float, new: float) -> float:

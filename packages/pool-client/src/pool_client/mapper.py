@@ -1,0 +1,66 @@
+"""``map`` bound to a pool: checked arguments, chunks into the engine, loops for async inputs."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from typing import Any
+
+from pool_client import map_async, map_sync
+from pool_client.chunk_tasks import Answers, Chunk
+from pool_client.core import Core
+from pool_client.mapping import check
+from pool_client.tasks import Function, Terms
+
+
+class BoundChunks:
+    """Chunks of one function's calls, on their way into the engine."""
+
+    def __init__(self, core: Core, function: Function, star: bool, terms: Terms) -> None:
+        self._core = core
+        self._function = function
+        self._star = star
+        self._terms = terms
+
+    @property
+    def workers(self) -> int:
+        """How many workers the pool has or will have."""
+        return self._core.options.workers
+
+    def submit_chunk(self, items: list[Any], done: Callable[[Answers], None]) -> Chunk:
+        """Pack a chunk in this thread and queue it."""
+        core = self._core
+        engine = core.working()
+        chunk = Chunk(items, self._function, self._star, self._terms, core.serializer, done)
+        for task in chunk.tasks(core.options.max_message):
+            engine.submit(task)
+        return chunk
+
+
+def _spawn(core: Core, coroutine: Coroutine[Any, Any, None]) -> Callable[[], object]:
+    """Run a coroutine on the engine's loop."""
+    return asyncio.run_coroutine_threadsafe(coroutine, core.working().loop).cancel
+
+
+def start_map(
+    core: Core, terms: Terms, func: Any, iterables: tuple[Any, ...], options: dict[str, Any]
+) -> Iterator[Any]:
+    """`Pool.map`."""
+    request = check(func, iterables, **options)
+    core.working()
+    chunks = BoundChunks(core, core.functions.get(func), request.star, terms)
+    return map_sync.start(
+        chunks,
+        request,
+        single=terms.retries == 0,
+        spawn=lambda coroutine: _spawn(core, coroutine),
+        rests=core.rests,
+    )
+
+
+def start_map_async(
+    core: Core, terms: Terms, func: Any, iterables: tuple[Any, ...], options: dict[str, Any]
+) -> AsyncIterator[Any]:
+    """`Pool.map_async`."""
+    request = check(func, iterables, **options)
+    core.working()
+    chunks = BoundChunks(core, core.functions.get(func), request.star, terms)
+    return map_async.start(chunks, request, single=terms.retries == 0, rests=core.rests)

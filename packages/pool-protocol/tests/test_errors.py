@@ -1,0 +1,38 @@
+"""The tree of errors is part of the interface: users catch by it."""
+
+import pool_protocol
+import pytest
+from pool_protocol import errors
+
+
+@pytest.mark.parametrize(
+    ("error", "bases"),
+    [
+        (errors.ProtocolError, (errors.PoolError,)),
+        (errors.LocalProtocolError, (errors.ProtocolError,)),
+        (errors.RemoteProtocolError, (errors.ProtocolError,)),
+        (errors.AuthenticationError, (errors.PoolError,)),
+        (errors.VersionMismatch, (errors.PoolError,)),
+        (errors.FrameTooLarge, (errors.PoolError, ValueError)),
+        (errors.SerializerMissing, (errors.PoolError, ImportError)),
+    ],
+)
+def test_tree(error: type[Exception], bases: tuple[type[Exception], ...]) -> None:
+    assert error.__bases__ == bases
+    assert error.__doc__
+
+
+def test_every_error_is_in_the_tree_that_opens_the_module() -> None:
+    names = {name for name, value in vars(errors).items() if isinstance(value, type)}
+    assert errors.__doc__ is not None
+    assert all(name in errors.__doc__ for name in names)
+
+
+def test_every_error_is_exported() -> None:
+    names = {name for name, value in vars(errors).items() if isinstance(value, type)}
+    assert names <= set(pool_protocol.__all__)
+
+
+def test_what_is_exported_exists() -> None:
+    assert all(hasattr(pool_protocol, name) for name in pool_protocol.__all__)
+    assert sorted(set(pool_protocol.__all__)) == sorted(pool_protocol.__all__)

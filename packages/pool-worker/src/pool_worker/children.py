@@ -1,0 +1,203 @@
+"""The worker processes of a supervisor: started, stopped for a look, killed, reaped.
+
+Whatever a worker leaves behind is killed with it: its process group, and the orphans that the
+kernel hands to us (we are their subreaper) unless they belong to a living worker's session.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from pool_protocol.messages import Lost, Recalled
+
+from pool_worker import linux
+from pool_worker.memory import OutOfMemory
+from pool_worker.page import Pages
+from pool_worker.starting import Starter
+
+#: How long to wait for a worker to stop, in seconds: it may be in a system call for that long.
+STOP_WAIT = 0.05
+
+
+@dataclass(slots=True)
+class Child:
+    """A worker process."""
+
+    number: int
+    pid: int
+    slot: int
+    reason: str = ""
+    """Why we killed it, if we did."""
+
+
+class Children:
+    """Every worker process, by its number."""
+
+    def __init__(self, starter: Starter, pages: Pages) -> None:
+        self._starter = starter
+        self._pages = pages
+        self._memory = OutOfMemory()
+        self._by_number: dict[int, Child] = {}
+        self._by_pid: dict[int, Child] = {}
+
+    def __repr__(self) -> str:
+        return f"<Children {sorted(self._by_number)}>"
+
+    def __len__(self) -> int:
+        return len(self._by_pid)
+
+    def start(self, number: int) -> Lost | None:
+        """Start a worker; a ``Lost`` if that cannot be done."""
+        if number in self._by_number:
+            return None
+        slot = self._pages.take()
+        try:
+            pid = self._starter.start(number, slot)
+        except OSError as error:
+            self._pages.give_back(slot)
+            return Lost(number, 0, 0, 0, 0, f"could not be started: {error}")
+        self._by_number[number] = self._by_pid[pid] = Child(number, pid, slot)
+        return None
+
+    def kill(self, number: int, reason: str = "killed") -> None:
+        """End a worker now; a ``Lost`` with the reason follows when it is reaped."""
+        child = self._by_number.get(number)
+        if child is not None:
+            child.reason = child.reason or reason
+            _kill(child.pid)
+
+    # -- ends
+
+    def reap(self) -> list[Lost]:
+        """Take note of those that have ended, and end what they left behind."""
+        lost = []
+        while (pid := _ended()) is not None:
+            child = self._by_pid.pop(pid, None)
+            if child is not None:
+                # Before its id is free: until then no other process group can have it.
+                _kill_group(pid)
+            _, status = os.waitpid(pid, 0)
+            if child is not None:
+                lost.append(self._bury(child, os.waitstatus_to_exitcode(status)))
+        if lost:
+            self.kill_orphans()
+        return lost
+
+    def _bury(self, child: Child, exitcode: int) -> Lost:
+        del self._by_number[child.number]
+        words = self._pages.read(child.slot)
+        blob = self._pages.gathered(child.slot, words)
+        self._pages.give_back(child.slot)
+        reason = child.reason
+        if exitcode == -signal.SIGKILL and not reason and self._memory.killed():
+            reason = "memory"
+        return Lost(
+            child.number, child.pid, exitcode, words.running, words.item, reason, blob
+        )
+
+    def kill_orphans(self) -> bool:
+        """Kill what was left to us and belongs to no living worker; True if there was any."""
+        strangers = [pid for pid in linux.children() if pid not in self._by_pid]
+        found = False
+        for pid in strangers:
+            state, session = linux.state_and_session(pid)
+            if state and state != "Z" and session not in self._by_pid:
+                found = True
+                _kill_group(pid)
+                _kill(pid)
+        return found
+
+    def end(self, patience: float = 2.0) -> None:
+        """Kill everything and wait for it, at most ``patience`` seconds."""
+        for child in list(self._by_pid.values()):
+            _kill(child.pid)
+        deadline = time.monotonic() + patience
+        while time.monotonic() < deadline:
+            self.reap()
+            if not self._by_pid and not self.kill_orphans():
+                return
+            time.sleep(0.002)
+
+    # -- looks
+
+    def recall(self, number: int, last: int) -> Recalled | None:
+        """Let a worker start nothing more of what was sent up to ``last``.
+
+        None for a worker that is not there; ``last`` is 0 in the answer if it could not be done.
+        """
+        child = self._by_number.get(number)
+        if child is None:
+            return None
+        with _stopped(child.pid) as stopped:
+            if not stopped:
+                return Recalled(number, 0, 0)
+            words = self._pages.read(child.slot)
+            self._pages.mark(child.slot, words.last_started, last)
+            blob = self._pages.gathered(child.slot, words)
+        return Recalled(number, words.last_started, last, blob)
+
+    def check_limits(self) -> None:
+        """Kill the workers whose call has run past its limit."""
+        now = time.monotonic_ns()
+        for child in list(self._by_pid.values()):
+            seen = self._pages.read(child.slot)
+            if not seen.overdue(now) or child.reason:
+                continue
+            with _stopped(child.pid) as stopped:
+                words = self._pages.read(child.slot)
+                same = (words.running, words.item) == (seen.started, seen.item)
+                if stopped and same and words.overdue(now):
+                    self.kill(child.number, "timeout")
+
+
+def _ended() -> int | None:
+    """The id of a child that has ended and is not reaped."""
+    try:
+        result = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return None
+    return None if result is None else result.si_pid
+
+
+def _kill(pid: int, number: int = signal.SIGKILL) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass
+
+
+def _kill_group(pid: int) -> None:
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        pass
+
+
+@contextmanager
+def _stopped(pid: int) -> Iterator[bool]:
+    """Stop a process for a look at its page; gives whether it has stopped.
+
+    A process that somebody else had stopped stays so.
+    """
+    if linux.state_and_session(pid)[0] in ("T", "t"):
+        yield True
+        return
+    _kill(pid, signal.SIGSTOP)
+    try:
+        yield _has_stopped(pid)
+    finally:
+        _kill(pid, signal.SIGCONT)
+
+
+def _has_stopped(pid: int) -> bool:
+    deadline = time.monotonic() + STOP_WAIT
+    while True:
+        state = linux.state_and_session(pid)[0]
+        if state in ("T", "t"):
+            return True
+        if state in ("", "Z", "X") or time.monotonic() > deadline:
+            return False
+        time.sleep(0.00002)

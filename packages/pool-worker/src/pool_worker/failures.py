@@ -1,0 +1,83 @@
+"""Errors of tasks, packed so that the client can always read them.
+
+A packed error is a pickle of ``(blob, type, text, traceback)``: ``blob`` is the pickled exception
+if it survives a round trip in this process, else None; the others are strings. Nothing that an
+exception's own methods do may escape from here.
+"""
+
+import os
+import pickle
+import traceback
+from collections.abc import Callable
+from types import TracebackType
+
+Dumps = Callable[[object], bytes]
+
+_HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+
+#: A packed ``asyncio.CancelledError``, by hand: to make one would load asyncio.
+CANCELLED = pickle.dumps(
+    (b"casyncio.exceptions\nCancelledError\n)R.", "asyncio.exceptions.CancelledError", "", "")
+)
+
+
+def _cloudpickled(error: object) -> bytes:
+    import cloudpickle
+
+    data: bytes = cloudpickle.dumps(error)
+    return data
+
+
+def pack_error(error: BaseException, dumps: Dumps = pickle.dumps) -> bytes:
+    """Pack an exception; ``dumps`` is tried first, cloudpickle after it. Never raises."""
+    blob = _survivor(error, dumps) or _survivor(error, _cloudpickled)
+    return pickle.dumps((blob, type_name(type(error)), _text(error), _traceback(error)))
+
+
+def _survivor(error: BaseException, dumps: Dumps) -> bytes | None:
+    try:
+        data = bytes(dumps(error))
+        if type(pickle.loads(data)) is type(error):
+            return data
+    except BaseException:  # an exception's own __reduce__ or __init__ may do anything
+        return None
+    return None
+
+
+def type_name(cls: type) -> str:
+    """The full name of a class, without the module for a builtin."""
+    try:
+        module, name = str(cls.__module__), str(cls.__qualname__)
+    except BaseException:
+        return "an unnameable class"
+    return name if module == "builtins" else f"{module}.{name}"
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except BaseException as bad:
+        return f"<str() of it raised {type_name(type(bad))}>"
+
+
+def _traceback(error: BaseException) -> str:
+    try:
+        _drop_own_frames(error)
+        return "".join(traceback.format_exception(error))
+    except BaseException:
+        return f"{type_name(type(error))}: {_text(error)}\n"
+
+
+def _drop_own_frames(error: BaseException) -> None:
+    chained: BaseException | None = error
+    for _ in range(100):
+        if chained is None:
+            return
+        chained.__traceback__ = _users(chained.__traceback__)
+        chained = chained.__cause__ or chained.__context__
+
+
+def _users(trace: TracebackType | None) -> TracebackType | None:
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_HERE):
+        trace = trace.tb_next
+    return trace

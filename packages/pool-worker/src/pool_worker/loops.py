@@ -1,0 +1,72 @@
+"""The event loops on which asynchronous tasks can run. Nothing of asyncio is loaded here."""
+
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from pool_protocol import LoopType
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
+
+def loop_maker(kind: LoopType) -> "Callable[[], AbstractEventLoop]":
+    """What makes a loop of this kind. Raises RuntimeError or ImportError, naming what it needs."""
+    if kind is LoopType.proactor and sys.platform != "win32":
+        raise RuntimeError("the proactor event loop needs Windows")
+    if kind is LoopType.uvloop:
+        _need("uvloop", "uvloop")
+    if kind is LoopType.qt:
+        _need("qasync", "qasync and a Qt binding such as PySide6")
+    return _MAKERS[kind]
+
+
+def _need(module: str, what: str) -> None:
+    if find_spec(module) is None:
+        raise ImportError(f"the {module} event loop needs {what}: pip install {what.split()[0]}")
+
+
+def _default() -> "AbstractEventLoop":
+    return _asyncio() if find_spec("uvloop") is None else _uvloop()
+
+
+def _asyncio() -> "AbstractEventLoop":
+    import asyncio
+
+    if sys.platform == "win32":
+        # The proactor has no add_reader, which the connection needs.
+        return asyncio.SelectorEventLoop()
+    return asyncio.new_event_loop()
+
+
+def _uvloop() -> "AbstractEventLoop":
+    import uvloop
+
+    loop: AbstractEventLoop = uvloop.new_event_loop()
+    return loop
+
+
+def _proactor() -> "AbstractEventLoop":
+    import asyncio
+
+    maker: Any = getattr(asyncio, "ProactorEventLoop")  # noqa: B009 - exists on Windows only
+    loop: AbstractEventLoop = maker()
+    return loop
+
+
+def _qt() -> "AbstractEventLoop":
+    import qasync
+
+    application = qasync.QApplication.instance() or qasync.QApplication(sys.argv[:1])
+    loop: AbstractEventLoop = qasync.QEventLoop(application)
+    return loop
+
+
+_MAKERS: "dict[LoopType, Callable[[], AbstractEventLoop]]" = {
+    LoopType.default: _default,
+    LoopType.asyncio: _asyncio,
+    LoopType.uvloop: _uvloop,
+    LoopType.proactor: _proactor,
+    LoopType.qt: _qt,
+}

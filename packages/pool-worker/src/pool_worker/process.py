@@ -1,0 +1,254 @@
+"""One worker: a loop that receives, runs and sends, one task at a time.
+
+It waits in the kernel and in nothing else; an event loop exists only once a task gave something
+to await (``asynchronous``). The loop over tiny tasks is written out in ``Worker.run``: whatever
+it does not handle itself goes to ``runner`` and ``outbox``.
+"""
+
+import atexit
+import os
+import pickle
+import sys
+import time
+from collections.abc import Iterator
+from typing import NamedTuple, NoReturn
+
+from pool_protocol import (
+    FrameTooLarge,
+    Identity,
+    LoopType,
+    Payload,
+    PickleType,
+    PoolError,
+    RemoteProtocolError,
+    Role,
+    serializer,
+)
+from pool_protocol.frames import HEADER, HEADER_SIZE
+from pool_protocol.messages import (
+    RESULT,
+    Cancel,
+    Forget,
+    Function,
+    Message,
+    Ready,
+    Retire,
+    Setup,
+    SetupFailed,
+    Task,
+)
+
+from pool_worker.__about__ import __version__
+from pool_worker.channel import Channel, Closed
+from pool_worker.failures import CANCELLED, pack_error
+from pool_worker.functions import PYTHON, FunctionTable
+from pool_worker.loops import loop_maker
+from pool_worker.outbox import MAX_NANOS, Outbox
+from pool_worker.page import AREA, DONE, END, SIZE, SKIP_FROM, SKIP_TO, STARTED, Page
+from pool_worker.runner import ERROR, TINY, Pending, Runner, is_awaitable
+from pool_worker.settings import Settings
+
+#: Results wait for company no longer than this, in ns.
+GATHER_NS = 1_000_000
+
+
+class Waiting(NamedTuple):
+    """A task whose results are to be awaited, by the event loop."""
+
+    id: int
+    began: int
+    pending: Pending
+
+
+class Worker:
+    """A worker that is connected."""
+
+    def __init__(self, channel: Channel, page: Page) -> None:
+        self.channel = channel
+        self.page = page
+        self.outbox = Outbox(page, channel)
+        self.cancelled: set[int] = set()
+        self.runner: Runner
+        self.make_loop = loop_maker(LoopType.default)
+        self._flushed = 0
+        self._most = SIZE - AREA
+
+    def __repr__(self) -> str:
+        return f"<Worker {self.channel.connection!r}>"
+
+    # -- the beginning
+
+    def set_up(self, setup: Setup) -> None:
+        """Get ready to work as the client wants it. Raises whatever goes wrong."""
+        self.channel.connection.max_message = self.outbox.limit = setup.max_message
+        self._most = min(setup.max_message or SIZE, SIZE) - HEADER_SIZE
+        self.make_loop = loop_maker(LoopType(setup.worker_loop))
+        functions = serializer(PickleType(setup.func_pickle))
+        self.runner = Runner(
+            PickleType(setup.data_pickle), FunctionTable(functions), self.page.words
+        )
+        if setup.blob:
+            initializer, arguments = functions.unpack(setup.blob)
+            if initializer is not None:
+                initializer(*arguments)
+
+    def begin(self) -> list[Message]:
+        """Wait for the set-up and answer it; what was received with it. Exits if it fails."""
+        messages: list[Message] = []
+        while not messages:
+            messages = self.channel.receive()
+        setup = messages.pop(0)
+        if not isinstance(setup, Setup):
+            raise RemoteProtocolError("the first message to a worker must be its set-up")
+        try:
+            self.set_up(setup)
+        except BaseException as error:
+            self.channel.send(SetupFailed(os.getpid(), pack_error(error)))
+            self._flush_streams()
+            os._exit(1)
+        self.channel.send(Ready(os.getpid(), PYTHON, __version__))
+        return messages
+
+    # -- the middle
+
+    def serve(self) -> NoReturn:
+        """Work until the client says otherwise. Raises Closed, OSError, PoolError."""
+        messages = self.begin()
+        while True:
+            self.note_cancelled(messages)
+            rest = iter(messages)
+            waiting = self.run(rest)
+            if waiting is not None:
+                from pool_worker.asynchronous import LoopMode
+
+                LoopMode(self).run(waiting, rest)
+            del messages, rest
+            self.cancelled.clear()
+            self.idle()
+            messages = self.channel.receive()
+
+    def note_cancelled(self, messages: list[Message]) -> None:
+        """Tasks among these messages that were cancelled by later ones will not be run."""
+        if messages and set(map(type, messages)) != {Task}:
+            self.cancelled.update(m.id for m in messages if type(m) is Cancel)
+
+    def idle(self) -> None:
+        """There is nothing left to do: let the client have everything."""
+        self.outbox.flush()
+        words = self.page.words
+        words[DONE] = words[STARTED]
+
+    def run(self, messages: Iterator[Message]) -> Waiting | None:
+        """Handle messages until there are no more, or until a result must be awaited."""
+        page, runner, cancelled, most = self.page, self.runner, self.cancelled, self._most
+        words, area = page.words, page.map
+        functions, unpack, dumps = runner.functions.ready, runner.unpack, pickle.dumps
+        pack_header, clock = HEADER.pack, time.monotonic_ns
+        began = self._flushed = clock()
+        flush_at = began + GATHER_NS
+        for message in messages:
+            if type(message) is not Task:
+                self._control(message)
+                continue
+            _, flags, number, id, payload, buffers = message
+            words[STARTED] = id
+            if id <= words[SKIP_TO] and id > words[SKIP_FROM]:
+                continue
+            function = functions.get(number)
+            if flags or buffers or cancelled or function is None:
+                if id in cancelled:
+                    self.deliver(id, 0, ERROR, CANCELLED)
+                    continue
+                outcome = runner.start(message)
+                if type(outcome) is Pending:
+                    return Waiting(id, began, outcome)
+                flags, data = outcome  # type: ignore[misc]
+                runner.done()
+            else:
+                try:
+                    value = function(*unpack(payload))
+                    if type(value) in TINY:
+                        data = dumps(value, 5)
+                    elif is_awaitable(value):
+                        return Waiting(id, began, Pending(number, False, False, [value]))
+                    else:
+                        data = runner.pack(value, number)
+                except BaseException as error:
+                    flags, data = runner.failure(error)
+                value = None
+            now = clock()
+            end = words[END] or AREA
+            if type(data) is bytes and (size := len(data)) <= most and (
+                (stop := end + HEADER_SIZE + size) <= SIZE
+            ):
+                nanos = now - began
+                if nanos > MAX_NANOS:
+                    nanos = MAX_NANOS
+                area[end:stop] = pack_header(size, RESULT, flags, 0, nanos, id) + data
+                words[END] = stop
+            else:
+                self.deliver(id, now - began, flags, data)
+            if now > flush_at:
+                self.outbox.flush()
+                flush_at = now + GATHER_NS
+            began = now
+        return None
+
+    def deliver(self, id: int, nanos: int, flags: int, payload: Payload) -> None:
+        """Let the outbox have a result; if it is too large, the error instead of it."""
+        try:
+            self.outbox.put(id, nanos, flags, payload)
+        except FrameTooLarge as error:
+            self.outbox.put(id, nanos, *self.runner.failure(error))
+
+    def _control(self, message: Message) -> None:
+        if isinstance(message, Function):
+            self.runner.functions.add(message)
+        elif isinstance(message, Forget):
+            self.runner.functions.forget(message.id)
+        elif isinstance(message, Retire):
+            self.retire()
+
+    # -- the end
+
+    def retire(self) -> NoReturn:
+        """End in good order."""
+        self.idle()
+        try:
+            atexit._run_exitfuncs()
+        finally:
+            self._flush_streams()
+            os._exit(0)
+
+    @staticmethod
+    def _flush_streams() -> None:
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except (OSError, ValueError, AttributeError):
+                # Closed by a task, or nobody listens any more.
+                pass
+
+
+def work(settings: Settings, number: int, page: Page) -> NoReturn:
+    """Be worker ``number``: connect to the client, serve it, end the process."""
+    identity = Identity(settings.launch, Role.TASK, number)
+    try:
+        channel = Channel.connect(
+            settings.address, identity, settings.token, settings.max_message
+        )
+    except (OSError, PoolError, Closed) as error:
+        print(f"pool-worker: worker {number} cannot connect: {error}", file=sys.stderr, flush=True)
+        os._exit(1)
+    if hasattr(os, "register_at_fork"):
+        # What a task leaves behind must not hold the connection open.
+        os.register_at_fork(after_in_child=channel.socket.close)
+    try:
+        Worker(channel, page).serve()
+    except Closed:
+        os._exit(0)
+    except (OSError, PoolError):
+        os._exit(1)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        os._exit(1)
