@@ -35,6 +35,7 @@ def test_it_starts_with_one_item_for_each_place() -> None:
     policy = Policy()
     assert policy.size(2) == 1
     assert policy.size(2, unread=10**6) == 1
+    assert policy.size(2, unread=3) == 1
     assert policy.depth(2) == DEPTH * 2
     assert repr(policy) == "<Policy size=1 item=? ns, 0 bytes in, 0 out>"
 

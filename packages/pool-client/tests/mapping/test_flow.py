@@ -5,8 +5,8 @@ import weakref
 from typing import Any
 
 import pytest
-from mapping.hand import calls, make_flow
 
+from mapping.hand import calls, make_flow
 from pool_client.mapping.chunking import DEPTH
 from pool_client.mapping.flow import Flow
 from pool_client.mapping.seam import Delivery
@@ -111,7 +111,13 @@ def test_long_chunks_are_noticed() -> None:
         delivery.nanos = nanos
         handle.done(delivery)
     assert flow.quota() == 1
-    assert "item=" in repr(flow)
+    assert flow.unfinished == 0
+    flow.submit([2])
+    delivery = chunks.execute(handles[0].payload)
+    delivery.nanos = 10**10
+    flow.parts[-1].done(delivery)
+    assert flow.quota() == 1
+    assert "item=10000000000 ns" in repr(flow)
 
 
 class Refusing(FakeChunks):

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 from mapping.hand import calls, make_flow
-
 from pool_client.mapping.chunking import DEPTH
 from pool_client.mapping.stash import Stash
 

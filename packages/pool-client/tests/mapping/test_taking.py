@@ -5,8 +5,8 @@ import weakref
 from typing import Any
 
 import pytest
-from mapping.hand import Clock, make_flow
 
+from mapping.hand import Clock, make_flow
 from pool_client.mapping.seam import ChunkResult
 from pool_client.mapping.taking import FEW, Taker, outcome
 

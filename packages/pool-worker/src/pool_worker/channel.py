@@ -4,7 +4,7 @@ import socket
 from collections.abc import Sequence
 from typing import NoReturn
 
-from pool_protocol import Buffer, Connection, DialerHandshake, Identity, Side, State
+from pool_protocol import Buffer, Connection, DialerHandshake, Identity, State
 from pool_protocol.messages import Control, Message
 
 #: Bytes that the kernel may hold for us; it grants what it allows.
@@ -36,7 +36,7 @@ class Channel:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         sock.connect(address)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
-        connection = Connection(DialerHandshake(identity, token), Side.DIALER, max_message)
+        connection = Connection(DialerHandshake(identity, token), max_message)
         channel = cls(sock, connection)
         channel.write(connection.take())
         while connection.state is State.HANDSHAKE:
@@ -65,7 +65,8 @@ class Channel:
         if len(buffers) == 1:
             self.socket.sendall(buffers[0])
             return
-        todo = [memoryview(buffer).cast("B") for buffer in buffers if len(buffer)]
+        todo = [memoryview(buffer).cast("B") for buffer in buffers]
+        todo = [view for view in todo if len(view)]
         first = 0
         while first < len(todo):
             sent = self.socket.sendmsg(todo[first : first + _MAX_BUFFERS])

@@ -80,7 +80,7 @@ class Worker:
 
     def set_up(self, setup: Setup) -> None:
         """Get ready to work as the client wants it. Raises whatever goes wrong."""
-        self.channel.connection.max_message = self.outbox.limit = setup.max_message
+        self.outbox.limit = setup.max_message
         self._most = min(setup.max_message or SIZE, SIZE) - HEADER_SIZE
         self.make_loop = loop_maker(LoopType(setup.worker_loop))
         functions = serializer(PickleType(setup.func_pickle))
@@ -142,7 +142,7 @@ class Worker:
         """Handle messages until there are no more, or until a result must be awaited."""
         page, runner, cancelled, most = self.page, self.runner, self.cancelled, self._most
         words, area = page.words, page.map
-        functions, unpack, dumps = runner.functions.ready, runner.unpack, pickle.dumps
+        functions, loads, dumps = runner.functions.ready, runner.loads, pickle.dumps
         pack_header, clock = HEADER.pack, time.monotonic_ns
         began = self._flushed = clock()
         flush_at = began + GATHER_NS
@@ -166,7 +166,7 @@ class Worker:
                 runner.done()
             else:
                 try:
-                    value = function(*unpack(payload))
+                    value = function(*loads(payload))
                     if type(value) in TINY:
                         data = dumps(value, 5)
                     elif is_awaitable(value):

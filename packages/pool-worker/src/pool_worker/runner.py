@@ -8,7 +8,6 @@ import pickle
 import time
 from collections.abc import Callable, Iterable, MutableSequence, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from types import GeneratorType
 from typing import Any, NamedTuple
 
@@ -78,6 +77,7 @@ class Runner:
     def __init__(self, kind: PickleType, functions: FunctionTable, words: Words) -> None:
         self.functions = functions
         self.unpack = serializer(kind).unpack
+        self.loads = serializer(kind).loads
         self._pack = serializer(kind).pack
         self._dumps = _in_band(kind)
         self._words = words
@@ -172,7 +172,7 @@ class Runner:
         return self.settle(pending)
 
     def _unpacking(self, function: Callable[..., Any], star: bool) -> Callable[[Any], Any]:
-        unpack = self.unpack
+        unpack = self.loads
         if star:
             return lambda body: function(*unpack(body))
         return lambda body: function(unpack(body))
@@ -242,14 +242,18 @@ class Runner:
 
 
 def _in_band(kind: PickleType) -> Callable[[object], bytes]:
-    if kind is PickleType.pickle:
-        return partial(pickle.dumps, protocol=PROTOCOL)
-    if kind is PickleType.cloudpickle:
+    pack = serializer(kind).pack
+
+    def dumps(value: object) -> bytes:
+        packed = pack(value)
+        if type(packed) is bytes:
+            return packed
         import cloudpickle
 
-        return partial(cloudpickle.dumps, protocol=PROTOCOL)
-    pack: Any = serializer(kind).pack
-    return partial(pack)
+        data: bytes = cloudpickle.dumps(value, PROTOCOL)
+        return data
+
+    return dumps
 
 
 def _starred(function: Callable[..., Any]) -> Callable[[Any], Any]:

@@ -11,7 +11,7 @@ import sys
 import time
 from collections import deque
 
-from pool_protocol import Buffer, Connection, DialerHandshake, Identity, PoolError, Role, Side, State
+from pool_protocol import Buffer, Connection, DialerHandshake, Identity, PoolError, Role, State
 from pool_protocol.messages import (
     Control,
     HostReady,
@@ -55,7 +55,7 @@ class Supervisor:
         self._socket = self._connect()
         identity = Identity(settings.launch, Role.CONTROL, 0)
         self._connection = Connection(
-            DialerHandshake(identity, settings.token), Side.DIALER, settings.max_message
+            DialerHandshake(identity, settings.token), settings.max_message
         )
         self._write()
         self._selector.register(self._socket, selectors.EVENT_READ, self._on_socket)

@@ -34,7 +34,7 @@ class Part:
         self.handle = None  # which refers to this part: no circle
         if flow.closed:
             return
-        if not flow.ordered:
+        if not flow.ordered and not flow.abandoned:
             flow.ready.append(self)
         flow.arrived.append(self)
         if (wake := flow.wake_taker) is not None and flow.worth_waking(self):
@@ -130,10 +130,9 @@ class Flow:
             part = arrived.popleft()
             chunks += 1
             delivery, count = part.delivery, part.count
+            assert delivery is not None
             if self.abandoned:
                 part.delivery = None
-            if delivery is None:
-                continue
             if delivery.nanos > TARGET:
                 policy.overlong(count, delivery.nanos, delivery.nbytes)
                 continue
