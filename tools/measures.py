@@ -217,7 +217,7 @@ def describe(package: Package) -> str:
     return (
         f"{package.name}: {len(modules)} modules, {package.lines} lines, median {middle:.0f}, "
         f"largest {largest.lines} ({largest.name}), longest function {longest}, "
-        f"without I/O {pure:.0%}, tests/source {package.test_lines / package.lines:.2f}"
+        f"without I/O {pure:.0%}, tests/source {package.test_lines / max(package.lines, 1):.2f}"
     )
 
 

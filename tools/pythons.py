@@ -124,7 +124,8 @@ def _candidates(path: str) -> Iterator[Path]:
     """Yield the programs on a PATH that are named after a Python version, in its order."""
     for entry in path.split(os.pathsep):
         folder = Path(entry)
-        if folder.is_dir():
+        virtual = (folder.parent / "pyvenv.cfg").exists()
+        if folder.is_dir() and not virtual:
             for program in sorted(folder.iterdir()):
                 if _NAME.fullmatch(program.name) and shutil.which(program):
                     yield program
@@ -137,7 +138,8 @@ def find(path: str) -> list[Python]:
         path: Where to look, in the form of PATH.
 
     Returns:
-        The first that answers for each version from 3.11 on, oldest first.
+        The first that answers for each version from 3.11 on, oldest first. Virtual environments
+        are passed over: they hold what others installed.
     """
     found: dict[str, Python] = {}
     for program in _candidates(path):

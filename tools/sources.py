@@ -157,12 +157,12 @@ def _loaded(body: list[ast.stmt], package: str, siblings: set[str]) -> Iterator[
 def _functions(node: ast.AST, prefix: str) -> Iterator[Function]:
     """Yield the functions in a node, each named after what encloses it."""
     for child in ast.iter_child_nodes(node):
+        name = prefix
+        if isinstance(child, FunctionNode | ast.ClassDef):
+            name = f"{prefix}.{child.name}"
         if isinstance(child, FunctionNode):
-            yield _function(
-                child, f"{prefix}.{child.name}", in_class=isinstance(node, ast.ClassDef)
-            )
-        named = isinstance(child, FunctionNode | ast.ClassDef)
-        yield from _functions(child, f"{prefix}.{child.name}" if named else prefix)
+            yield _function(child, name, in_class=isinstance(node, ast.ClassDef))
+        yield from _functions(child, name)
 
 
 def _function(node: FunctionNode, name: str, *, in_class: bool) -> Function:

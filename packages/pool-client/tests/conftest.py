@@ -1,6 +1,8 @@
-"""Shared by all tests of pool-client: a hard timeout, soak tests apart, and a leak check after every test."""
+"""Shared by all tests of pool-client: a hard timeout, and a leak check after every test."""
 
+import contextlib
 import gc
+import importlib
 import os
 import shutil
 import sys
@@ -26,7 +28,7 @@ SETTLE_SECONDS = 10.0
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Register the markers, and give the run a temporary directory that nobody else writes to."""
-    config.addinivalue_line("markers", "soak: takes minutes or gigabytes; only with POOL_SOAK=1")
+    config.addinivalue_line("markers", "soak: takes minutes or gigabytes; -m soak runs these")
     config.addinivalue_line("markers", "leaks(reason): the leak check after the test is left out")
     # A Unix socket's path has 107 bytes at most, so the directory's own path is kept short.
     directory = tempfile.mkdtemp(prefix="pt-", dir="/tmp" if os.path.isdir("/tmp") else None)
@@ -57,17 +59,19 @@ _saved = pytest.StashKey[dict[str, str | None]]()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Give each test a time limit, and skip soak tests outside a soak session."""
-    soaking = bool(os.environ.get("POOL_SOAK")) or "soak" in (config.option.markexpr or "")
-    chosen = getattr(config.option, "timeout", None) is not None
-    method = getattr(config.option, "timeout_method", None) or "thread"
+    """Give each test of this folder its time limit, unless the command line sets one."""
+    if getattr(config.option, "timeout", None) is not None:
+        return
     for item in items:
-        if TESTS not in item.path.parents:
-            continue
-        if not soaking and item.get_closest_marker("soak"):
-            item.add_marker(pytest.mark.skip(reason="a soak test: set POOL_SOAK=1 to run it"))
-        if not chosen and item.get_closest_marker("timeout") is None:
-            item.add_marker(pytest.mark.timeout(TEST_TIMEOUT, method=method))
+        if TESTS in item.path.parents and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(TEST_TIMEOUT, method="thread"))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def made_once() -> None:
+    """Let uvloop make what it keeps for the rest of the process: the pipe of its signals."""
+    with contextlib.suppress(ImportError):
+        importlib.import_module("uvloop").new_event_loop().close()
 
 
 @pytest.fixture(autouse=True)

@@ -236,6 +236,42 @@ def test_a_chunks_service_time_is_shared_by_its_calls():
     assert one.done == 10
 
 
+def test_each_function_is_timed_by_its_own_calls():
+    scheduler, one = make(qsize=9)
+    short, long = known(1000, id=1), known(1000, id=2)
+    tasks = [single(short), chunk(short, 9), single(long), single(short)]
+    scheduler.submit(tasks)
+    scheduler.assign(0)
+    nanos = [1000, 9000, MS, 1000]
+    answers = [result(task.id, nanos) for task, nanos in zip(tasks, nanos, strict=True)]
+    assert len(scheduler.results(one, answers, MS)) == 4
+    assert short.estimate.mean == pytest.approx(1000)
+    assert long.estimate.mean > 10_000
+    assert one.busy == sum(nanos)
+
+
+def test_a_worker_with_enough_in_hand_is_left_alone():
+    scheduler, one = make()
+    func = known(10_000)
+    scheduler.submit(single(func) for _ in range(1000))
+    scheduler.assign(0)
+    held = len(one.tasks)
+    assert held > 50
+    answer(scheduler, one, count=1, nanos=10_000)
+    assert scheduler.assign(0) == []
+    answer(scheduler, one, count=held - 10, nanos=10_000)
+    assert len(scheduler.assign(0)) == 1
+
+
+def test_answers_that_free_no_place_bring_nothing_new():
+    scheduler, one = make(qsize=2)
+    func = known(1000)
+    scheduler.submit(single(func) for _ in range(4))
+    scheduler.assign(0)
+    scheduler.results(one, [result(999)], 0)
+    assert scheduler.assign(0) == []
+
+
 # -- losses
 
 

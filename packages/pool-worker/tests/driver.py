@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import cloudpickle
+
 from pool_protocol import Buffer, Connection, ListenerHandshake, PickleType, Role, State
 from pool_protocol.frames import FrameDecoder, encode
 from pool_protocol.messages import (

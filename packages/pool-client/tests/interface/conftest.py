@@ -1,5 +1,6 @@
 """Fixtures of the interface tests: a pool of two workers, and files that tasks wait for."""
 
+import contextlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +31,15 @@ class Gate:
             return Path(self.arrived).read_text().count("\n")
         except FileNotFoundError:
             return 0
+
+
+@pytest.fixture(scope="session", autouse=True)
+def warm_loop() -> None:
+    """Run a uvloop once: it keeps a pipe for the life of the process, which is no leak of a test."""
+    with contextlib.suppress(ImportError):
+        import uvloop
+
+        uvloop.new_event_loop().close()
 
 
 @pytest.fixture

@@ -239,24 +239,11 @@ def test_an_engine_that_refuses() -> None:
     assert source.given == 2
 
 
-def test_cancelled() -> None:
-    flow, chunks = make_flow(10)
-    source = Source(range(5), pauses=(3,))
-    pump, coroutine = start(flow, source)
-    coroutine.send(None)
-    with pytest.raises(InterruptedError):
-        coroutine.throw(InterruptedError())
-    assert pump.stopped
-    assert source.closed
-    assert chunks.sizes == [3]
-    assert flow.ended
-
-
 class Interrupted(BaseException):
     """As asyncio.CancelledError: no Exception."""
 
 
-def test_cancelled_by_no_exception() -> None:
+def test_cancelled() -> None:
     flow, chunks = make_flow(10)
     source = Source(range(5), pauses=(3,))
     pump, coroutine = start(flow, source)

@@ -181,7 +181,8 @@ class FrameDecoder:
     def __init__(self, limit: int | None = None) -> None:
         self._limit = limit
         self._joined = largest_joined(limit)
-        self._small = bytearray(_SMALL_BUFFER)
+        # Mapped, so that a connection on which little comes in commits little memory.
+        self._small = mmap.mmap(-1, _SMALL_BUFFER)
         self._view = memoryview(self._small)
         self._end = 0
         #: No frame is complete before the small buffer holds this much.

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NoReturn
 
 from pool_protocol.messages import Cancel, Message
-
 from pool_worker.channel import Closed
 from pool_worker.failures import CANCELLED
 from pool_worker.runner import ERROR, Outcome, is_awaitable

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from pool_protocol.messages import Lost, Recalled
-
 from pool_worker import linux
 from pool_worker.memory import OutOfMemory
 from pool_worker.page import Pages
@@ -94,9 +93,7 @@ class Children:
         reason = child.reason
         if exitcode == -signal.SIGKILL and not reason and self._memory.killed():
             reason = "memory"
-        return Lost(
-            child.number, child.pid, exitcode, words.running, words.item, reason, blob
-        )
+        return Lost(child.number, child.pid, exitcode, words.running, words.item, reason, blob)
 
     def kill_orphans(self) -> bool:
         """Kill what was left to us and belongs to no living worker; True if there was any."""

@@ -22,7 +22,7 @@ def main(argv: Sequence[str]) -> int:
         epilog="exit status: 0 after an orderly end, 1 after an error, 2 for bad arguments",
         allow_abbrev=False,
     )
-    parser.error = _one_line  # type: ignore[method-assign]
+    parser.error = _one_line  # type: ignore[method-assign, assignment]
     parser.add_argument("--version", action="version", version=f"pool-worker {__version__}")
     parser.add_argument(
         "--launch",

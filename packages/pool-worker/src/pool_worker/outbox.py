@@ -3,7 +3,6 @@
 from pool_protocol import Packed, Payload, payload_size
 from pool_protocol.frames import HEADER_SIZE, encode
 from pool_protocol.messages import RESULT
-
 from pool_worker.channel import Channel
 from pool_worker.page import AREA, END, SIZE, Page
 

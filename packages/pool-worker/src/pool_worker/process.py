@@ -37,7 +37,6 @@ from pool_protocol.messages import (
     SetupFailed,
     Task,
 )
-
 from pool_worker.__about__ import __version__
 from pool_worker.channel import Channel, Closed
 from pool_worker.failures import CANCELLED, pack_error
@@ -178,8 +177,10 @@ class Worker:
                 value = None
             now = clock()
             end = words[END] or AREA
-            if type(data) is bytes and (size := len(data)) <= most and (
-                (stop := end + HEADER_SIZE + size) <= SIZE
+            if (
+                type(data) is bytes
+                and (size := len(data)) <= most
+                and ((stop := end + HEADER_SIZE + size) <= SIZE)
             ):
                 nanos = now - began
                 if nanos > MAX_NANOS:
@@ -234,9 +235,7 @@ def work(settings: Settings, number: int, page: Page) -> NoReturn:
     """Be worker ``number``: connect to the client, serve it, end the process."""
     identity = Identity(settings.launch, Role.TASK, number)
     try:
-        channel = Channel.connect(
-            settings.address, identity, settings.token, settings.max_message
-        )
+        channel = Channel.connect(settings.address, identity, settings.token, settings.max_message)
     except (OSError, PoolError, Closed) as error:
         print(f"pool-worker: worker {number} cannot connect: {error}", file=sys.stderr, flush=True)
         os._exit(1)

@@ -6,16 +6,15 @@
 
 import pickle
 import time
-from collections.abc import Callable, Iterable, MutableSequence, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from types import GeneratorType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from pool_protocol import Payload, PickleType, serializer
 from pool_protocol.frames import LARGE
 from pool_protocol.messages import ResultFlag, Task, TaskFlag
 from pool_protocol.serializers import PROTOCOL, is_plain, pack_separate, unpack_separate
-
 from pool_worker.failures import pack_error, type_name
 from pool_worker.functions import FunctionTable
 from pool_worker.page import ITEM, LIMIT_NS, START_NS
@@ -36,7 +35,14 @@ TINY = frozenset({int, float, bool, type(None), complex})
 _ATOMS = TINY | {str, bytes, bytearray, tuple, list, dict, set, frozenset}
 _ITERABLE_COROUTINE = 0x100
 
-Words = MutableSequence[int]
+
+class Words(Protocol):
+    """A page's words, or in a test a list."""
+
+    def __setitem__(self, index: int, value: int, /) -> None:
+        """Store one."""
+
+
 _clock = time.monotonic_ns
 
 
@@ -66,9 +72,7 @@ def is_awaitable(value: object) -> bool:
         return False
     if hasattr(cls, "__await__"):
         return True
-    return isinstance(value, GeneratorType) and bool(
-        value.gi_code.co_flags & _ITERABLE_COROUTINE
-    )
+    return isinstance(value, GeneratorType) and bool(value.gi_code.co_flags & _ITERABLE_COROUTINE)
 
 
 class Runner:

@@ -26,6 +26,9 @@ class Forker:
         self._settings = settings
         self._pages = pages
         self._parent = os.getpid()
+        # Loaded once here instead of once in each worker.
+        import cloudpickle  # noqa: F401
+
         self._null = os.open(os.devnull, os.O_RDONLY)
         # What is there now stays there: the collector of a copy must not touch it.
         gc.collect()

@@ -25,7 +25,6 @@ from pool_protocol.messages import (
     Stop,
     Watch,
 )
-
 from pool_worker import linux
 from pool_worker.__about__ import __version__
 from pool_worker.children import Children

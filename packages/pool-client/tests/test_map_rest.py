@@ -1,0 +1,103 @@
+"""What is left of maps that nobody looked at."""
+
+import asyncio
+import itertools
+import threading
+
+from support import wait_until
+
+from pool_client.map_rest import Rest, Rests
+from pool_client.mapping import Feed, Flow, Policy
+from pool_client.testing import FakeChunks, ThreadedChunks
+
+
+def make(chunks: FakeChunks, count: int | None) -> tuple[Rest, Rests, Flow]:
+    """Return the rest of a map over so many numbers."""
+    flow = Flow(chunks, Policy(1))
+    rests: Rests = set()
+    rows = iter(itertools.count() if count is None else range(count))
+    rest = Rest(flow, Feed(flow, rows, lambda: 0), rests)
+    assert rests == {rest}
+    return rest, rests, flow
+
+
+def test_run() -> None:
+    """Everything is submitted, however much that is, and however few results were taken."""
+    with ThreadedChunks(abs) as chunks:
+        rest, rests, flow = make(chunks, 10_000)
+        rest.run()
+        assert rests == set()
+        assert flow.ended
+        assert flow.read == 10_000
+        rest.run()
+
+
+def test_run_async() -> None:
+    """The same on a loop, which goes on meanwhile."""
+    with ThreadedChunks(abs) as chunks:
+        rest, rests, flow = make(chunks, 10_000)
+        asyncio.run(rest.run_async())
+        assert rests == set()
+        assert flow.read == 10_000
+        asyncio.run(rest.run_async())
+
+
+def test_forget() -> None:
+    """A map that was looked at, or closed, has no rest."""
+    chunks = FakeChunks(abs)
+    rest, rests, flow = make(chunks, 10)
+    assert rest.forget()
+    assert rest.forget()
+    assert rests == set()
+    rest.run()
+    rest.advance()
+    assert flow.read == 0
+
+
+def test_a_closed_map_ends_the_run() -> None:
+    """Closing wakes whoever runs the rest."""
+    chunks = FakeChunks(abs)
+    rest, rests, flow = make(chunks, None)
+    thread = threading.Thread(target=rest.run)
+    thread.start()
+    wait_until(lambda: flow.wake_taker)
+    assert not rest.forget()
+    flow.close()
+    thread.join()
+    assert rests == set()
+
+
+def test_advancing_waits_for_the_run() -> None:
+    """In a thread."""
+    chunks = FakeChunks(abs)
+    rest, _, flow = make(chunks, 20)
+    runner = threading.Thread(target=rest.run)
+    runner.start()
+    wait_until(lambda: flow.wake_taker)
+    other = threading.Thread(target=rest.advance)
+    other.start()
+    while runner.is_alive():
+        chunks.run()
+    other.join()
+    assert flow.read == 20
+
+
+def test_advancing_on_a_loop_waits_for_the_run() -> None:
+    """And on a loop, as does another run."""
+    chunks = FakeChunks(abs)
+    rest, _, flow = make(chunks, 20)
+
+    async def main() -> None:
+        run = asyncio.create_task(rest.run_async())
+        await asyncio.sleep(0)
+        advance = asyncio.create_task(rest.advance_async())
+        again = asyncio.create_task(rest.run_async())
+        await asyncio.sleep(0)
+        assert not advance.done()
+        while not run.done():
+            chunks.run()
+            await asyncio.sleep(0)
+        await asyncio.wait_for(asyncio.gather(advance, again), 30)
+
+    asyncio.run(main())
+    assert flow.read == 20
