@@ -20,6 +20,8 @@ if __name__ == "__main__":
 import nox  # noqa: E402  (the script above runs without it)
 
 os.environ.update(bootstrap.environment(os.environ))
+# Hypothesis then runs its examples in a fixed order and without a deadline for each.
+os.environ["CI"] = "true"
 nox.options.default_venv_backend = "uv"
 nox.options.sessions = ["check"]
 
@@ -105,6 +107,14 @@ def tools(session: nox.Session) -> None:
     """The tests of tools/."""
     install_tools(session, "tests")
     session.run("pytest", report("tools"), *(session.posargs or ["tools"]))
+
+
+@nox.session
+def jobs(session: nox.Session) -> None:
+    """The tests of examples/ and benchmarks/: each job runs to its end, on small input."""
+    install_tools(session, "tests")
+    install_packages(session, *nox.project.dependency_groups(PROJECT, "bench"), test=False)
+    session.run("pytest", report("jobs"), *(session.posargs or ["examples", "benchmarks"]))
 
 
 @nox.session(venv_backend="none")

@@ -234,15 +234,30 @@ class AsyncPoolPeer:
             total += await futures.popleft()
         return total
 
-    def repeat(self, func: Callable[[Any], Any], argument: Any, count: int) -> None:
-        """Submit `count` equal single tasks and await each."""
-        self.loop.run(self._repeat(func, argument, count))
+    def sustained(
+        self, func: Callable[[Any], Any], argument: Any, waiting: int, seconds: float
+    ) -> float:
+        """Keep `waiting` equal single tasks submitted; return how many end a second."""
+        return self.loop.run(self._sustained(func, argument, waiting, seconds))
 
-    async def _repeat(self, func: Callable[[Any], Any], argument: Any, count: int) -> None:
-        run = self.pool.run_async
-        futures = deque([run(func, argument) for _ in range(count)])
+    async def _sustained(
+        self, func: Callable[[Any], Any], argument: Any, waiting: int, seconds: float
+    ) -> float:
+        run, clock, ended = self.pool.run_async, time.perf_counter, 0
+        futures = deque([run(func, argument) for _ in range(waiting)])
+        # The clock starts when every worker has been busy for a while.
+        for _ in range(waiting):
+            await futures.popleft()
+            futures.append(run(func, argument))
+        start = now = clock()
+        while now < start + seconds:
+            await futures.popleft()
+            futures.append(run(func, argument))
+            ended += 1
+            now = clock()
         while futures:
             await futures.popleft()
+        return ended / (now - start)
 
     async def call_async(self, func: Callable[..., Any], *args: Any) -> Any:
         """Run one task, awaited."""

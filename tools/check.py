@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ SESSIONS = (
     "tools",
     "wheels",
     "coverage",
+    "jobs",
     *(f"packages({package})" for package in PACKAGES),
 )
 
@@ -88,6 +90,19 @@ def read_report(path: Path) -> Counts:
         # A test that passes and then fails to clean up is reported as one test and one error.
         total += Counts(max(tests - failed - skipped, 0), failed, skipped)
     return total
+
+
+def read_skips(path: Path) -> Counter[str]:
+    """Read why tests were skipped.
+
+    Args:
+        path: A report of pytest in JUnit's format.
+
+    Returns:
+        How many tests were skipped for each reason.
+    """
+    skips = ElementTree.parse(path).getroot().iter("skipped")
+    return Counter(skip.get("message", "no reason given") for skip in skips)
 
 
 def run_sessions(sessions: Iterable[str]) -> list[Outcome]:
@@ -164,7 +179,7 @@ def describe_pythons(found: Sequence[Python], done: Sequence[Python]) -> list[st
         if minor not in known
     ]
     lines += [
-        f"!!! Python {python.full} was NOT TESTED with every package: a check failed before"
+        f"!!! Python {python.full} was NOT TESTED with every package in this run"
         for python in found
         if python not in done
     ]
@@ -173,12 +188,13 @@ def describe_pythons(found: Sequence[Python], done: Sequence[Python]) -> list[st
     return lines
 
 
-def closing(outcomes: Sequence[Outcome], counts: Counts) -> list[str]:
+def closing(outcomes: Sequence[Outcome], counts: Counts, skips: Counter[str]) -> list[str]:
     """Say how the sessions ended, and close with a line of counts.
 
     Args:
         outcomes: Those of the sessions.
         counts: Those of all tests.
+        skips: Why tests were skipped.
 
     Returns:
         Lines. The counts of the last one hold each test, and each session as one more, so that a
@@ -193,6 +209,7 @@ def closing(outcomes: Sequence[Outcome], counts: Counts) -> list[str]:
     failed = counts.failed + sum(outcome.passed is False for outcome in outcomes)
     total = sum(outcome.seconds for outcome in outcomes)
     lines.append(f"  {'all':<36}{total:>8.1f} s")
+    lines += [f"  skipped {number} times: {reason}" for reason, number in skips.most_common()]
     lines.append(f"tests and sessions, each counted as one; tests skipped: {counts.skipped}")
     lines.append(f"{passed} passed, {failed} failed")
     return lines
@@ -211,6 +228,7 @@ def main(arguments: Sequence[str]) -> int:
     outcomes = run_sessions(arguments or SESSIONS)
     reports = sorted(REPORTS.glob("*.xml"))
     counts = sum(map(read_report, reports), Counts())
+    skips = sum(map(read_skips, reports), Counter[str]())
     found = find(os.environ["PATH"])
     print("\n" + "=" * 78)
     for line in describe_pythons(found, tested(found, REPORTS, PACKAGES)):
@@ -219,7 +237,7 @@ def main(arguments: Sequence[str]) -> int:
         print("Docker: answers")
     else:
         print("!!! Docker is MISSING or does not answer: tests that need containers cannot run")
-    for line in closing(outcomes, counts):
+    for line in closing(outcomes, counts, skips):
         print(line, flush=True)
     return 0 if all(outcome.passed for outcome in outcomes) else 1
 

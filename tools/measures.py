@@ -28,7 +28,7 @@ SMALL_MODULE = 10
 MANY_PARAMETERS = {"pool_client.pool.Pool.__init__"}
 """The one constructor that its predecessors' users already know with all its parameters."""
 
-PURE = re.compile(r"pool_protocol(\..*)?|pool_client\.(scheduler|policy|mapping)(\..*)?")
+PURE = re.compile(r"pool_protocol(\..*)?|pool_client\.(scheduler|policy|tasks|mapping)(\..*)?")
 """The modules that must do no I/O, each of them."""
 
 
@@ -150,25 +150,35 @@ def check_imports(package: Package) -> list[str]:
     return missed
 
 
-def check_tests(package: Package) -> list[str]:
-    """Look for modules without a test file, and for tests shorter than what they test.
+def check_test_files(package: Package) -> list[str]:
+    """Look for modules without a test file.
 
     Args:
         package: Whose.
 
     Returns:
-        A line for each aim that is missed.
+        A line for each module that has none.
     """
     missed = []
     for module in sized(package.modules):
         wanted = expected_tests(module)
         if wanted and not wanted & package.test_files:
             missed.append(f"{module.name} has no {' or '.join(sorted(wanted))}")
-    if package.test_lines < package.lines:
-        missed.append(
-            f"{package.name} has {package.test_lines} lines of tests for {package.lines} of source"
-        )
     return missed
+
+
+def check_test_lines(package: Package) -> list[str]:
+    """Compare the length of the tests with that of what they test.
+
+    Args:
+        package: Whose.
+
+    Returns:
+        A line if the tests are shorter.
+    """
+    if package.test_lines >= package.lines:
+        return []
+    return [f"{package.name} has {package.test_lines} lines of tests for {package.lines} of source"]
 
 
 def check_all(packages: Sequence[Package]) -> list[str]:
@@ -234,13 +244,13 @@ def main(root: Path = ROOT) -> int:
         load(source.parent, source.parents[2] / "tests")
         for source in sorted(root.glob("packages/*/src/*/__init__.py"))
     ]
-    # The tools are held to the same, but are no part of what users install.
-    tools = load(root / "tools", root / "tools" / "tests")
     missed = check_all(packages)
-    for package in (*packages, tools):
-        if package.modules:
-            print(describe(package))
-            missed += [*check_sizes(package), *check_imports(package), *check_tests(package)]
+    for package in packages:
+        missed += check_test_lines(package)
+    # The tools are no part of what users install, but nearly the same is asked of them.
+    for package in (*packages, load(root / "tools", root / "tools" / "tests")):
+        print(describe(package))
+        missed += [*check_sizes(package), *check_imports(package), *check_test_files(package)]
     for line in missed:
         print(f"missed: {line}", file=sys.stderr)
     print(f"{len(missed)} aims missed")

@@ -1,6 +1,7 @@
 """The summary that closes a check."""
 
 import subprocess
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,13 @@ def write_report(
 def test_a_report_is_counted(tmp_path: Path) -> None:
     write_report(tmp_path / "a.xml", tests=10, failures=2, errors=1, skipped=3)
     assert check.read_report(tmp_path / "a.xml") == Counts(passed=4, failed=3, skipped=3)
+
+
+def test_the_reasons_of_skips_are_counted(tmp_path: Path) -> None:
+    skipped = '<testcase><skipped message="no dill"/></testcase>'
+    text = f"<testsuite>{2 * skipped}<testcase/><testcase><skipped/></testcase></testsuite>"
+    (tmp_path / "a.xml").write_text(text, encoding="utf-8")
+    assert check.read_skips(tmp_path / "a.xml") == {"no dill": 2, "no reason given": 1}
 
 
 def test_counts_add_up() -> None:
@@ -69,10 +77,11 @@ def test_a_python_that_was_not_reached_stands_out() -> None:
 
 def test_the_last_line_counts_tests_and_sessions() -> None:
     outcomes = [Outcome("lint", True, 1.5), Outcome("types", False, 2.0), Outcome("rest", None)]
-    lines = check.closing(outcomes, Counts(passed=10, failed=1, skipped=2))
+    lines = check.closing(outcomes, Counts(passed=10, failed=1, skipped=2), Counter({"no dill": 2}))
     assert lines[-1] == "11 passed, 2 failed"
     assert "skipped: 2" in lines[-2]
-    assert "3.5 s" in lines[-3]
+    assert lines[-3] == "  skipped 2 times: no dill"
+    assert "3.5 s" in lines[-4]
     assert [line.split()[1] for line in lines[:2]] == ["passed", "FAILED"]
 
 

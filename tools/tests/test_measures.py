@@ -83,18 +83,18 @@ def test_where_io_may_be_done(name: str, pure: bool) -> None:
     ],
 )
 def test_each_module_has_a_test_file(name: str, file: str) -> None:
-    assert measures.check_tests(package(module(name), test_files=file)) == []
+    assert measures.check_test_files(package(module(name), test_files=file)) == []
 
 
 def test_a_module_without_a_test_file() -> None:
-    assert measures.check_tests(package(module("thing.a"), module("thing.tiny", 10))) == [
+    assert measures.check_test_files(package(module("thing.a"), module("thing.tiny", 10))) == [
         "thing.a has no test_a.py"
     ]
 
 
 def test_tests_are_as_long_as_what_they_test() -> None:
-    assert measures.check_tests(package(module("thing"), test_lines=100)) == []
-    assert measures.check_tests(package(module("thing"), test_lines=99)) == [
+    assert measures.check_test_lines(package(module("thing"), test_lines=100)) == []
+    assert measures.check_test_lines(package(module("thing"), test_lines=99)) == [
         "thing has 99 lines of tests for 100 of source"
     ]
 

@@ -1,7 +1,8 @@
 """The tree of errors is part of the interface: users catch by it."""
 
-import pool_protocol
 import pytest
+
+import pool_protocol
 from pool_protocol import errors
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from pool_protocol.connection import Connection
 from pool_protocol.errors import (
     AuthenticationError,
@@ -26,12 +27,12 @@ from pool_protocol.states import Role, State
 from pool_protocol.testing import LAUNCH, TOKEN, feed, handshaking_pair, transfer
 
 IDENTITY = Identity(LAUNCH, Role.TASK, 7)
-HELLO_SIZE = ListenerHandshake({}.get).needed
+HELLO_SIZE = ListenerHandshake(lambda launch: None).needed
 VERSION_AT, ROLE_AT = 8, 10
 
 
 def listener(token: bytes | None = TOKEN, version: int = PROTOCOL_VERSION) -> Connection:
-    return Connection(ListenerHandshake({LAUNCH: token}.get, version))
+    return Connection(ListenerHandshake(lambda launch: token, version))
 
 
 def dialer(token: bytes = TOKEN, version: int = PROTOCOL_VERSION) -> Connection:

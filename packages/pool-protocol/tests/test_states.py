@@ -3,6 +3,7 @@
 from itertools import product
 
 import pytest
+
 from pool_protocol import messages as m
 from pool_protocol.states import MAY_SEND, TRANSITIONS, Role, Side, State
 

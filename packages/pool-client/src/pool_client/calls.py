@@ -146,12 +146,16 @@ class Mailbox:
             settle(*outcomes.popleft())
 
 
-class RemoteAsyncCall(AsyncCall):
+class RemoteAsyncCall(Call):
     """A call whose outcome goes to an asyncio future on another loop than the engine's."""
 
     __slots__ = ("mailbox",)
 
     mailbox: Mailbox
+
+    def start(self) -> bool:
+        """A cancelled future's task is not sent."""
+        return not self.future.cancelled()
 
     def deliver(self, value: Any, error: BaseException | None) -> None:
         """Post the outcome."""

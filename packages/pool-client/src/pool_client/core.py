@@ -15,7 +15,7 @@ from pool_client import exits
 from pool_client.calls import AsyncCall, Call, Mailbox, RemoteAsyncCall
 from pool_client.engine import Engine
 from pool_client.functions import FunctionTable
-from pool_client.futures import AsyncTaskFuture, TaskFuture
+from pool_client.futures import AsyncTaskFuture, TaskFuture, renew_locks
 from pool_client.loop_thread import LoopThread
 from pool_client.map_rest import Rests
 from pool_client.options import Options
@@ -30,7 +30,7 @@ class Core:
 
     def __init__(self, options: Options) -> None:
         self.options = options
-        self.functions = FunctionTable(options.func_pickle)
+        self.functions = FunctionTable(options.func_pickle, options.max_message)
         self.serializer = serializer(options.data_pickle)
         self.ready = Ready()
         self.engine: Engine | None = None
@@ -38,6 +38,7 @@ class Core:
         #: Maps over inputs of known length that nobody has looked at: to be run whole.
         self.rests: Rests = set()
         self._refusal: str | None = None
+        self._forked = False
         self._thread: LoopThread | None = None
         self._lock = threading.RLock()
         self._mailboxes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Mailbox] = (
@@ -174,7 +175,7 @@ class Core:
         with self._lock:
             if self._refusal is None:
                 self._refusal = "cannot schedule new futures after shutdown"
-            engine = self.engine
+            engine = None if self._forked else self.engine
             if self.closed is None or kill or cancel:
                 before = self.closed
                 if engine is None:
@@ -247,7 +248,12 @@ class Core:
         self._refusal = (
             "this pool belongs to the parent process; make a new one in the forked child"
         )
+        self._forked = True
+        self.closed = None
+        self._thread = None
+        # Another thread of the parent's may have held them.
         self._lock = threading.RLock()
+        renew_locks()
         if self.engine is not None:
             self.engine.fleet.abandon()
 

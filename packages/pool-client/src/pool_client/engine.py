@@ -128,6 +128,8 @@ class Engine:
             self.loop.call_soon(self._drain)
         if scheduler.broken is not None:
             scheduler.cancel_waiting(scheduler.broken)
+        while self.functions.forgotten:
+            self._forget(self.functions.forgotten.pop())
         self.pump()
 
     def pump(self) -> None:
@@ -205,8 +207,8 @@ class Engine:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
-    def forget(self, function: int) -> None:
-        """No task will use a function any more."""
+    def _forget(self, function: int) -> None:
+        """No new task will use a function; should a waiting one do, it is sent again."""
         for worker in self.scheduler.workers.values():
             if function in worker.functions:
                 worker.functions.discard(function)

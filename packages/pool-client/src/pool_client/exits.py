@@ -38,6 +38,8 @@ def _at_exit() -> None:
 def _after_fork() -> None:
     for core in list(_open):
         core.after_fork()
+    # The child's own exit must not wait for the parent's engines, whose threads it does not have.
+    _open.clear()
 
 
 # As concurrent.futures does: before the interpreter joins its threads, when new threads and

@@ -14,6 +14,7 @@ from pool_client.errors import PoolBroken
 from pool_client.host import MAX_FAILURES, HostRunner, Seat
 from pool_client.link import Link
 from pool_client.listener import Listener
+from pool_client.packing import check_size
 from pool_client.tasks import Host
 from pool_protocol import Role, serializer
 from pool_protocol.messages import Message, Setup
@@ -23,8 +24,15 @@ if TYPE_CHECKING:
     from pool_client.options import Options
 
 
+#: What a set-up message holds besides the initializer, in bytes, at most.
+_SETTINGS = 256
+
+
 def make_setup(options: "Options") -> Setup:
-    """What every worker is told first. Raises PicklingError for a bad initializer."""
+    """What every worker is told first.
+
+    Raises PicklingError for an initializer that cannot be sent, or FrameTooLarge.
+    """
     blob: Any = b""
     if options.initializer is not None:
         packed = serializer(options.func_pickle).pack((options.initializer, options.initargs))
@@ -33,6 +41,8 @@ def make_setup(options: "Options") -> Setup:
 
             packed = cloudpickle.dumps((options.initializer, options.initargs))
         blob = packed
+    if options.max_message is not None:
+        check_size(len(blob) + _SETTINGS, options.max_message)
     return Setup(
         func_pickle=int(options.func_pickle),
         data_pickle=int(options.data_pickle),

@@ -13,6 +13,7 @@ import types
 from collections import OrderedDict
 from typing import Any
 
+from pool_client.packing import check_size
 from pool_client.tasks import Function
 from pool_protocol import PickleType, Serializer, serializer
 from pool_protocol.frames import Packed
@@ -20,13 +21,19 @@ from pool_protocol.frames import Packed
 #: Functions that are kept; the longest unused is forgotten first.
 CAPACITY = 4096
 
+#: What a function's message holds besides its pickle, in bytes, at most.
+_NAMES = 1024
+#: The most of a function's name that travels, in characters (JSON may need six bytes for one).
+_LONGEST = 100
+
 _BY_IDENTITY = (types.FunctionType, type)
 
 
 class FunctionTable:
     """The functions of a pool. Thread-safe."""
 
-    def __init__(self, kind: PickleType) -> None:
+    def __init__(self, kind: PickleType, max_message: int | None = None) -> None:
+        self._max_message = max_message
         self._serializer: Serializer = serializer(kind)
         self._kind = kind
         self._by_identity: dict[int, tuple[object, Function]] = {}
@@ -40,16 +47,18 @@ class FunctionTable:
         return len(self._by_bytes)
 
     def get(self, func: Any) -> Function:
-        """The function's record. Raises PicklingError, naming the function."""
+        """The function's record. Raises PicklingError, naming the function, or FrameTooLarge."""
         known = self._by_identity.get(id(func))
         if known is not None:
             # The record keeps the object alive, so its id cannot be another's.
             return known[1]
         blob = self._pickle(func)
+        if self._max_message is not None:
+            check_size(len(blob) + _NAMES, self._max_message)
         with self._lock:
             function = self._by_bytes.get(blob)
             if function is None:
-                function = Function(self._next, name_of(func), blob, not is_by_reference(func))
+                function = Function(self._next, name_of(func)[:_LONGEST], blob, not is_by_reference(func))
                 self._next += 1
                 self._by_bytes[blob] = function
                 self._evict()

@@ -170,6 +170,11 @@ class TaskFuture(Future[Any]):
             self._invoke()
 
 
+def renew_locks() -> None:
+    """In a forked child: a thread that the child does not have may have held the lock."""
+    TaskFuture.lock = threading.RLock()
+
+
 def _type(value: object) -> str:
     return type(value).__name__
 

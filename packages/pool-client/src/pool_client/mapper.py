@@ -14,7 +14,11 @@ from pool_client.tasks import Function, Terms
 class BoundChunks:
     """Chunks of one function's calls, on their way into the engine."""
 
-    def __init__(self, core: Core, function: Function, star: bool, terms: Terms) -> None:
+    def __init__(
+        self, owner: object, core: Core, function: Function, star: bool, terms: Terms
+    ) -> None:
+        # A pool ends with its last reference; a map that goes on is one.
+        self._owner = owner
         self._core = core
         self._function = function
         self._star = star
@@ -41,12 +45,17 @@ def _spawn(core: Core, coroutine: Coroutine[Any, Any, None]) -> Callable[[], obj
 
 
 def start_map(
-    core: Core, terms: Terms, func: Any, iterables: tuple[Any, ...], options: dict[str, Any]
+    owner: object,
+    core: Core,
+    terms: Terms,
+    func: Any,
+    iterables: tuple[Any, ...],
+    options: dict[str, Any],
 ) -> Iterator[Any]:
     """`Pool.map`."""
     request = check(func, iterables, **options)
     core.working()
-    chunks = BoundChunks(core, core.functions.get(func), request.star, terms)
+    chunks = BoundChunks(owner, core, core.functions.get(func), request.star, terms)
     return map_sync.start(
         chunks,
         request,
@@ -57,10 +66,15 @@ def start_map(
 
 
 def start_map_async(
-    core: Core, terms: Terms, func: Any, iterables: tuple[Any, ...], options: dict[str, Any]
+    owner: object,
+    core: Core,
+    terms: Terms,
+    func: Any,
+    iterables: tuple[Any, ...],
+    options: dict[str, Any],
 ) -> AsyncIterator[Any]:
     """`Pool.map_async`."""
     request = check(func, iterables, **options)
     core.working()
-    chunks = BoundChunks(core, core.functions.get(func), request.star, terms)
+    chunks = BoundChunks(owner, core, core.functions.get(func), request.star, terms)
     return map_async.start(chunks, request, single=terms.retries == 0, rests=core.rests)

@@ -60,7 +60,7 @@ class PoolMap(Op):  # type: ignore[misc]  # eventkit has no annotations
         core, terms = pool._core, pool._terms
         core.working()
         self._flow = Flow(
-            BoundChunks(core, core.functions.get(func), request.star, terms),
+            BoundChunks(pool, core, core.functions.get(func), request.star, terms),
             Policy(request.chunksize, None, terms.retries == 0),
             request.ordered,
         )

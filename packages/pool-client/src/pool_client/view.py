@@ -81,7 +81,7 @@ class View:
             "star": star,
             "buffersize": buffersize,
         }
-        return start_map(self._core, self._terms, func, iterables, options)
+        return start_map(self, self._core, self._terms, func, iterables, options)
 
     def map_async(
         self,
@@ -102,7 +102,7 @@ class View:
             "star": star,
             "buffersize": buffersize,
         }
-        return start_map_async(self._core, self._terms, func, iterables, options)
+        return start_map_async(self, self._core, self._terms, func, iterables, options)
 
     # -- every worker
 
@@ -146,7 +146,7 @@ class View:
         again = count("retries", retries, 0)
         terms = self._terms
         return _Options(
-            self._core,
+            self,
             Terms(
                 retries=terms.retries if again is None else again,
                 timeout=terms.timeout if limit is None else limit,
@@ -157,9 +157,11 @@ class View:
 class _Options(View):
     """A light view of a pool."""
 
-    def __init__(self, core: Core, terms: Terms) -> None:
-        self._core = core
+    def __init__(self, view: View, terms: Terms) -> None:
+        self._core = view._core
         self._terms = terms
+        # A pool ends with its last reference, and this is one.
+        self._view = view
 
     def __repr__(self) -> str:
         return f"<options timeout={self._terms.timeout} retries={self._terms.retries}>"

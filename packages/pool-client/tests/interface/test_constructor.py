@@ -180,8 +180,9 @@ def test_missing_package_is_named(tmp_path: Path, package: str, argument: str) -
     """A loop or pickler whose package is not installed raises soon, naming the package."""
     (tmp_path / f"{package}.py").write_text("raise ImportError('not installed, for a test')\n")
     script = f"""
-        from pool_client import LoopType, PickleType
-from pool_client import Pool as TypedPool
+        import sys
+        sys.modules["{package}"] = None
+        from pool_client import LoopType, PickleType, Pool
         try:
             with Pool(1, {argument}) as pool:
                 print("value", pool.run(abs, -1))

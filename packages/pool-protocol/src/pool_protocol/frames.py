@@ -15,6 +15,7 @@ reserved, but the kernel commits it only as bytes arrive, whatever length a head
 import contextlib
 import mmap
 import struct
+import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -32,6 +33,7 @@ _SMALL_BUFFER = 4 * LARGE
 #: Parts from this on are mapped: huge pages where the kernel has them, given back at once. (8 MiB
 #: filled: 0.3 ms in private huge pages, 3.6 ms in small pages, 6.6 ms shared; at 2 MiB: even.)
 _MAPPED = 4 * 1024 * 1024
+#: Private: memory that Python maps is otherwise shared with every child that is forked later.
 _MAP_OPTIONS = {"flags": mmap.MAP_PRIVATE} if hasattr(mmap, "MAP_PRIVATE") else {}
 
 
@@ -182,7 +184,7 @@ class FrameDecoder:
         self._limit = limit
         self._joined = largest_joined(limit)
         # Mapped, so that a connection on which little comes in commits little memory.
-        self._small = mmap.mmap(-1, _SMALL_BUFFER)
+        self._small = mmap.mmap(-1, _SMALL_BUFFER, **_MAP_OPTIONS)
         self._view = memoryview(self._small)
         self._end = 0
         #: No frame is complete before the small buffer holds this much.
@@ -251,6 +253,8 @@ class FrameDecoder:
     def _check(self, size: int, parts: int) -> None:
         if self._limit is not None and size + HEADER_SIZE > self._limit:
             raise RemoteProtocolError(_too_large(size + HEADER_SIZE, self._limit))
+        if size > sys.maxsize:
+            raise RemoteProtocolError(f"a frame claims {size:,} bytes")
         if parts > MAX_PARTS or (parts and size < 8 * (parts + 1)):
             raise RemoteProtocolError(f"a frame claims {parts} parts in {size} bytes")
 

@@ -2,7 +2,7 @@
 
 Pickle protocol 5 throughout. Buffers that pickle hands out (PEP 574: NumPy arrays, bytearrays in
 PickleBuffer, …) travel beside the stream without a copy once they are worth it. Many values can be
-packed in one pickle only if none of them can fail on its own: see ``pack_many``.
+packed in one pickle only if none of them can fail on its own: see ``is_plain``.
 """
 
 import pickle
@@ -16,6 +16,9 @@ from pool_protocol.errors import SerializerMissing
 from pool_protocol.frames import LARGE, MAX_PARTS, Buffer, Packed, Payload
 
 PROTOCOL = 5
+_MAIN = b"__main__"
+#: How much of the end of a large pickle is searched for it, in bytes.
+_TAIL = 4096
 
 
 class Serializer(Protocol):
@@ -27,8 +30,7 @@ class Serializer(Protocol):
     def unpack(self, payload: Buffer, buffers: Sequence[Buffer] = ()) -> Any:
         """The value of a payload."""
 
-    @property
-    def loads(self) -> Callable[[Buffer], Any]:
+    def loads(self, payload: Buffer, /) -> Any:
         """As `unpack`, for a payload without buffers; to be called a million times."""
 
 
@@ -47,6 +49,8 @@ class _Pieces:
 
 class _OutOfBand(list[memoryview]):
     """The buffers that travel beside the stream: called by the pickler with each it meets."""
+
+    __slots__ = ()
 
     def __call__(self, buffer: pickle.PickleBuffer) -> bool:
         """True for a buffer that belongs into the stream."""
@@ -95,21 +99,37 @@ class _Pickle(_Buffers):
 
     def pack(self, value: object, streamed: bool = False) -> Payload:
         try:
-            packed = super().pack(value, streamed)
+            packed = _Buffers.pack(self, value, streamed)  # super() takes a tenth longer
         except (RecursionError, MemoryError):
             raise
-        except Exception as error:
-            return self._by_value(value, streamed, error)
-        head = packed if type(packed) is bytes else packed[0][0]
-        if head.find(b"__main__", 0, LARGE) < 0:
+        except Exception as refusal:
+            try:
+                return self._by_value(value, streamed)
+            except Exception:
+                raise refusal from None
+        if type(packed) is bytes:
+            if not (_MAIN in packed if len(packed) <= LARGE else _names_main(packed)):
+                return packed
+        elif not any(map(_names_main, packed[0])):
             return packed
-        return self._by_value(value, streamed, None)
-
-    def _by_value(self, value: object, streamed: bool, refusal: Exception | None) -> Payload:
         try:
-            return serializer(PickleType.cloudpickle).pack(value, streamed)
-        except Exception as error:
-            raise refusal or error from None
+            return self._by_value(value, streamed)
+        except Exception:
+            return packed  # what names __main__ may be a mere string
+
+    def _by_value(self, value: object, streamed: bool) -> Payload:
+        return serializer(PickleType.cloudpickle).pack(value, streamed)
+
+
+def _names_main(piece: Any) -> bool:
+    """Whether a piece of a pickle seems to name ``__main__``.
+
+    A search costs more than a copy, so a large piece is searched at both ends only: that finds
+    what comes first in a long list, and what stands before or after large data.
+    """
+    if len(piece) <= LARGE:
+        return _MAIN in piece
+    return piece.find(_MAIN, 0, LARGE) >= 0 or piece.find(_MAIN, max(LARGE, len(piece) - _TAIL)) >= 0
 
 
 class _Dill:

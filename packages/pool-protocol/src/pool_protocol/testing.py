@@ -3,6 +3,8 @@
     dialer, listener = connected_pair(Role.TASK)
     listener.send_task(id=1, function=1, flags=0, payload=b"…")
     [task] = transfer(listener, dialer)
+
+Nothing here waits, and nothing is random but the nonces.
 """
 
 from collections.abc import Iterable, Sequence

@@ -37,8 +37,10 @@ class LoopMode:
         self._queue.extend(rest)
         self._loop.call_soon(self._guard, lambda: self._await(waiting))
         self._loop.add_reader(self._worker.channel.socket, self._guard, self._readable)
-        self._loop.run_forever()
-        raise self._error or Closed("the event loop was stopped by a task")
+        while self._error is None:
+            # A task may stop the loop; it is not the task's to stop.
+            self._loop.run_forever()
+        raise self._error
 
     def _guard(self, step: Callable[[], None]) -> None:
         try:

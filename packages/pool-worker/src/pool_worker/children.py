@@ -8,7 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from pool_protocol.messages import Lost, Recalled
@@ -41,6 +41,8 @@ class Children:
         self._memory = OutOfMemory()
         self._by_number: dict[int, Child] = {}
         self._by_pid: dict[int, Child] = {}
+        #: Orphans that we killed: what they leave behind is left to us in turn.
+        self._doomed: set[int] = set()
 
     def __repr__(self) -> str:
         return f"<Children {sorted(self._by_number)}>"
@@ -73,6 +75,7 @@ class Children:
     def reap(self) -> list[Lost]:
         """Take note of those that have ended, and end what they left behind."""
         lost = []
+        orphaned = False
         while (pid := _ended()) is not None:
             child = self._by_pid.pop(pid, None)
             if child is not None:
@@ -81,7 +84,9 @@ class Children:
             _, status = os.waitpid(pid, 0)
             if child is not None:
                 lost.append(self._bury(child, os.waitstatus_to_exitcode(status)))
-        if lost:
+            orphaned = orphaned or child is not None or pid in self._doomed
+            self._doomed.discard(pid)
+        if orphaned:
             self.kill_orphans()
         return lost
 
@@ -103,11 +108,12 @@ class Children:
             state, session = linux.state_and_session(pid)
             if state and state != "Z" and session not in self._by_pid:
                 found = True
+                self._doomed.add(pid)
                 _kill_group(pid)
                 _kill(pid)
         return found
 
-    def end(self, patience: float = 2.0) -> None:
+    def end(self, patience: float = 10.0) -> None:
         """Kill everything and wait for it, at most ``patience`` seconds."""
         for child in list(self._by_pid.values()):
             _kill(child.pid)
@@ -160,17 +166,13 @@ def _ended() -> int | None:
 
 
 def _kill(pid: int, number: int = signal.SIGKILL) -> None:
-    try:
+    with suppress(ProcessLookupError):
         os.kill(pid, number)
-    except ProcessLookupError:
-        pass
 
 
 def _kill_group(pid: int) -> None:
-    try:
+    with suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        pass
 
 
 @contextmanager

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from pool_worker.__about__ import __version__
 
 
-def main(argv: Sequence[str]) -> int:
-    """Run the program with these arguments; returns its exit status."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program with these arguments (default: the process's); returns its exit status."""
+    argv = sys.argv[1:] if argv is None else argv
     if list(argv) == ["--launch"]:
         return _launch(None)
     import argparse

@@ -11,6 +11,7 @@ import pickle
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import NamedTuple, NoReturn
 
 from pool_protocol import (
@@ -224,11 +225,9 @@ class Worker:
     @staticmethod
     def _flush_streams() -> None:
         for stream in (sys.stdout, sys.stderr):
-            try:
+            # It may be closed by a task, or nobody listens any more.
+            with suppress(OSError, ValueError, AttributeError):
                 stream.flush()
-            except (OSError, ValueError, AttributeError):
-                # Closed by a task, or nobody listens any more.
-                pass
 
 
 def work(settings: Settings, number: int, page: Page) -> NoReturn:

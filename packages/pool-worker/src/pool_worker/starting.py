@@ -6,6 +6,8 @@ import signal
 import sys
 from typing import NoReturn, Protocol
 
+import cloudpickle  # noqa: F401 - loaded once here instead of once in each worker
+
 from pool_worker import linux
 from pool_worker.page import Page, Pages
 from pool_worker.process import work
@@ -26,9 +28,6 @@ class Forker:
         self._settings = settings
         self._pages = pages
         self._parent = os.getpid()
-        # Loaded once here instead of once in each worker.
-        import cloudpickle  # noqa: F401
-
         self._null = os.open(os.devnull, os.O_RDONLY)
         # What is there now stays there: the collector of a copy must not touch it.
         gc.collect()
