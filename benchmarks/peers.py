@@ -237,27 +237,34 @@ class AsyncPoolPeer:
     def sustained(
         self, func: Callable[[Any], Any], argument: Any, waiting: int, seconds: float
     ) -> float:
-        """Keep `waiting` equal single tasks submitted; return how many end a second."""
+        """Submit a task for each that ends, so many in all; return how many end a second."""
         return self.loop.run(self._sustained(func, argument, waiting, seconds))
 
     async def _sustained(
         self, func: Callable[[Any], Any], argument: Any, waiting: int, seconds: float
     ) -> float:
-        run, clock, ended = self.pool.run_async, time.perf_counter, 0
-        futures = deque([run(func, argument) for _ in range(waiting)])
-        # The clock starts when every worker has been busy for a while.
-        for _ in range(waiting):
-            await futures.popleft()
-            futures.append(run(func, argument))
-        start = now = clock()
-        while now < start + seconds:
-            await futures.popleft()
-            futures.append(run(func, argument))
+        run, ended, held, over = self.pool.run_async, 0, waiting, False
+        finished = self.loop.loop.create_future()
+
+        def again(_: object) -> None:
+            nonlocal ended, held
             ended += 1
-            now = clock()
-        while futures:
-            await futures.popleft()
-        return ended / (now - start)
+            if not over:
+                run(func, argument).add_done_callback(again)
+                return
+            held -= 1
+            if not held:
+                finished.set_result(None)
+
+        for _ in range(waiting):
+            run(func, argument).add_done_callback(again)
+        await asyncio.sleep(seconds / 4)  # until every worker is busy
+        start, before = time.perf_counter(), ended
+        await asyncio.sleep(seconds)
+        figure = (ended - before) / (time.perf_counter() - start)
+        over = True
+        await finished
+        return figure
 
     async def call_async(self, func: Callable[..., Any], *args: Any) -> Any:
         """Run one task, awaited."""

@@ -98,6 +98,7 @@ class _Pickle(_Buffers):
         super().__init__(pickle.dumps, pickle.Pickler)
 
     def pack(self, value: object, streamed: bool = False) -> Payload:
+        packed: Any
         try:
             packed = _Buffers.pack(self, value, streamed)  # super() takes a tenth longer
         except (RecursionError, MemoryError):
@@ -107,10 +108,9 @@ class _Pickle(_Buffers):
                 return self._by_value(value, streamed)
             except Exception:
                 raise refusal from None
-        if type(packed) is bytes:
-            if not (_MAIN in packed if len(packed) <= LARGE else _names_main(packed)):
-                return packed
-        elif not any(map(_names_main, packed[0])):
+        if not (
+            _names_main(packed) if type(packed) is bytes else any(map(_names_main, packed[0]))
+        ):
             return packed
         try:
             return self._by_value(value, streamed)
@@ -127,9 +127,9 @@ def _names_main(piece: Any) -> bool:
     A search costs more than a copy, so a large piece is searched at both ends only: that finds
     what comes first in a long list, and what stands before or after large data.
     """
-    if len(piece) <= LARGE:
-        return _MAIN in piece
-    return piece.find(_MAIN, 0, LARGE) >= 0 or piece.find(_MAIN, max(LARGE, len(piece) - _TAIL)) >= 0
+    size = len(piece)
+    found: bool = piece.find(_MAIN, 0, LARGE) >= 0  # ``in`` takes three times as long
+    return found or (size > LARGE and piece.find(_MAIN, max(LARGE, size - _TAIL)) >= 0)
 
 
 class _Dill:
