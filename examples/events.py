@@ -14,7 +14,7 @@ async def main() -> None:
     data = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))]
     async with Pool(2) as pool:
         pipe = ev.Sequence(data).poolmap(pool, bz2.compress).map(len).mean()
-        [mean] = await pipe.last()
+        mean = await pipe.last()
     print(f"{len(data)} files, {mean:.0f} bytes each on average once compressed")
 
 

@@ -5,6 +5,7 @@ import contextlib
 import gc
 import inspect
 import itertools
+import sys
 import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
@@ -355,6 +356,8 @@ def test_a_loop_that_ends(hand: FakeChunks) -> None:
 
 def test_cancelling_the_consumer(hand: FakeChunks) -> None:
     """A consumer that is cancelled while it waits ends the map."""
+    if sys.gettrace() is not None:
+        pytest.skip("traced coroutines skip handlers of what is thrown (CPython issue 105162)")
 
     async def main() -> None:
         results = start(hand, itertools.count())

@@ -2,6 +2,7 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from pool_client import policy
 
 NANOS = st.floats(0, 1e12)
@@ -99,9 +100,9 @@ def test_round_trip_is_never_negative():
 @given(NANOS, NANOS)
 def test_the_target_covers_the_round_trip_and_grows_with_it(shorter, longer):
     shorter, longer = sorted((shorter, longer))
-    assert policy.target(shorter) <= policy.target(longer)
-    assert policy.target(longer) >= max(policy.FLOOR_NS, longer) * 0.999_999
-    assert policy.target(shorter) <= max(policy.CEILING_NS, 2 * shorter)
+    assert policy.target(shorter, shorter) <= policy.target(longer, longer)
+    assert policy.target(longer, longer) >= max(policy.FLOOR_NS, longer)
+    assert policy.target(longer, shorter) <= max(policy.CEILING_NS, 2 * shorter)
 
 
 @given(NANOS, NANOS, MEANS, st.none() | st.integers(1, 1000))

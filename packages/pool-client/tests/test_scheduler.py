@@ -1,17 +1,6 @@
 """The scheduler by example. Its state machine has a file of its own, test_scheduler_machine.py."""
 
 import pytest
-from pool_client import policy
-from pool_client.errors import PoolBroken, TaskTimeout, WorkerLost
-from pool_client.scheduler import Scheduler
-from pool_client.tasks import (
-    BreakPool,
-    Host,
-    RecallTasks,
-    ReplaceWorker,
-    RetireWorker,
-    WatchHost,
-)
 from scheduler_model import (
     MS,
     SECOND,
@@ -22,6 +11,18 @@ from scheduler_model import (
     result,
     single,
     worker,
+)
+
+from pool_client import policy
+from pool_client.errors import PoolBroken, TaskTimeout, WorkerLost
+from pool_client.scheduler import Scheduler
+from pool_client.tasks import (
+    BreakPool,
+    Host,
+    RecallTasks,
+    ReplaceWorker,
+    RetireWorker,
+    WatchHost,
 )
 
 
@@ -516,7 +517,7 @@ def test_what_was_sent_after_the_question_stays():
     scheduler.submit(tasks[3:])
     scheduler.assign(SECOND)
     scheduler.recalled(one, started=tasks[1].id, last=recall.last)
-    assert [task for task in one.tasks.values()] == [tasks[1], tasks[3], tasks[4]]
+    assert list(one.tasks.values()) == [tasks[1], tasks[3], tasks[4]]
 
 
 def test_a_worker_that_had_started_nothing_is_idle_after_a_recall():
@@ -543,7 +544,7 @@ def test_an_answer_that_takes_nothing_back_lets_the_question_be_asked_again():
 
 
 def test_a_retiring_worker_keeps_what_it_has():
-    scheduler, one = make(max_tasks=2)
+    scheduler, _ = make(max_tasks=2)
     func = known(1000)
     scheduler.submit(single(func) for _ in range(2))
     scheduler.assign(0)
@@ -553,7 +554,7 @@ def test_a_retiring_worker_keeps_what_it_has():
 
 
 def test_a_worker_that_is_as_slow_as_expected_is_left_alone():
-    scheduler, one = make(qsize=2)
+    scheduler, _ = make(qsize=2)
     func = known(10 * SECOND)
     scheduler.submit(single(func) for _ in range(2))
     scheduler.assign(0)
@@ -664,7 +665,7 @@ def test_broadcasts_follow_each_other():
 
 
 def test_a_withdrawn_broadcast_is_passed_over():
-    scheduler, one, two = make(2)
+    scheduler, *_ = make(2)
     broadcast = RecordingBroadcast(function())
     broadcast.withdrawn = True
     task = single(function())

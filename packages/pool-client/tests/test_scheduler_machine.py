@@ -12,6 +12,18 @@ from dataclasses import dataclass, field
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from scheduler_model import (
+    MS,
+    SECOND,
+    Item,
+    Recorder,
+    RecordingBroadcast,
+    function,
+    lost,
+    result,
+    worker,
+)
+
 from pool_client import policy
 from pool_client.errors import PoolBroken, TaskTimeout, WorkerLost
 from pool_client.scheduler import Scheduler
@@ -26,21 +38,9 @@ from pool_client.tasks import (
     Worker,
 )
 from pool_protocol.messages import Result, TaskFlag
-from scheduler_model import (
-    MS,
-    SECOND,
-    Item,
-    Pinned,
-    Recorder,
-    RecordingBroadcast,
-    function,
-    lost,
-    result,
-    worker,
-)
 
 SLOTS = 3
-NANOS = st.sampled_from([0, 100, 10_000, 1 * MS, 100 * MS, 10 * SECOND])
+NANOS = st.sampled_from([0, 100, 10_000, 1 * MS, 100 * MS, 2 * SECOND])
 STEPS = st.sampled_from([0, 1, 1 * MS, 11 * MS, 100 * MS, 3 * SECOND, 60 * SECOND])
 
 
@@ -109,7 +109,12 @@ class SchedulerMachine(RuleBasedStateMachine):
         """What the engine does after each event."""
         if self.scheduler.broken is not None:
             self.scheduler.cancel_waiting(self.scheduler.broken)
+        high = [entry for entry in self.order if getattr(entry, "lowered", True) is False]
         sent = self.scheduler.assign(self.now)
+        for broadcast in high:
+            if broadcast.lowered:
+                for entry in self.order[: self.order.index(broadcast)]:
+                    assert over(entry), "a broadcast went ahead of what came before it"
         for record, tasks in sent:
             process = self.processes[record.id]
             assert not process.stream_ended, "sent to a worker whose stream has ended"
@@ -119,9 +124,6 @@ class SchedulerMachine(RuleBasedStateMachine):
                 self.last_id = task.id
                 process.inbox.append((task.id, task))
                 process.calls += task.items
-                if isinstance(task, Pinned):
-                    owner = next(b for b in self.order if task in getattr(b, "parts", ()))
-                    assert owner.lowered
         names = [record.id for record, _ in sent]
         assert all(names.count(name) <= 2 for name in names)
         for action in self.scheduler.take_actions():
@@ -254,7 +256,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def begin(self, data):
         process = self.pick(data, self.some(can_begin))
-        id, task = process.running = process.inbox.popleft()
+        id, _ = process.running = process.inbox.popleft()
         process.last_begun = id
         process.begin_item(0)
 
@@ -289,16 +291,14 @@ class SchedulerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.some(lambda p: p.running and p.at + 1 < p.running[1].items))
     @rule(data=st.data())
     def next_item(self, data):
-        process = self.pick(
-            data, self.some(lambda p: p.running and p.at + 1 < p.running[1].items)
-        )
+        process = self.pick(data, self.some(lambda p: p.running and p.at + 1 < p.running[1].items))
         process.begin_item(process.at + 1)
 
     @precondition(lambda self: self.some(lambda p: p.answers))
-    @rule(data=st.data(), all=st.booleans())
-    def receive(self, data, all):
+    @rule(data=st.data(), everything=st.booleans())
+    def receive(self, data, everything):
         process = self.pick(data, self.some(lambda p: p.answers))
-        self.deliver(process, len(process.answers) if all else 1)
+        self.deliver(process, len(process.answers) if everything else 1)
         self.pump()
 
     @precondition(lambda self: self.some(lambda p: p.delivered))
@@ -399,6 +399,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.scheduler.tick(self.now)
         self.pump()
         if step == 60 * SECOND:
+            for process in self.some(lambda p: not p.stream_ended and not p.retired):
+                assert len(process.record.tasks) < 2 or process.recalls, "left to wait in silence"
             for host in self.hosts:
                 assert self.watching.get(id(host), False) == bool(host.timed)
 
@@ -493,9 +495,8 @@ class SchedulerMachine(RuleBasedStateMachine):
                         assert slot not in slots or len(entry.parts) < SLOTS
                 before_done = before_done and entry.over
             else:
-                ended = all(item.outcomes for item in entry.calls)
-                before_done = before_done and ended
-                never_sent = not entry.id and not ended
+                before_done = before_done and over(entry)
+                never_sent = not entry.id and not over(entry)
                 if never_sent and not blocked:
                     assert not idle, "work waits, and a worker is idle"
 
@@ -544,6 +545,13 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.pump()
 
 
+def over(entry: Recorder | RecordingBroadcast) -> bool:
+    """It has its outcome."""
+    if isinstance(entry, RecordingBroadcast):
+        return entry.over
+    return all(item.outcomes for item in entry.calls)
+
+
 def can_begin(process: Process) -> bool:
     """It has nothing to do, and something in its socket."""
     return bool(process.inbox) and process.running is None and not process.stream_ended
@@ -555,6 +563,4 @@ def has_left(process: Process) -> bool:
 
 
 TestScheduler = SchedulerMachine.TestCase
-TestScheduler.settings = settings(
-    max_examples=150, stateful_step_count=60, deadline=None, print_blob=True
-)
+TestScheduler.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)

@@ -3,6 +3,7 @@
 import dataclasses
 
 import pytest
+
 from pool_client.tasks import (
     BreakPool,
     Counts,

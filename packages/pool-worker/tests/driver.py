@@ -50,6 +50,8 @@ class Peer:
         sock.settimeout(PATIENCE)
         while self.connection.state is State.HANDSHAKE:
             self.read()
+            if self.closed:
+                raise EOFError("closed in the handshake")
 
     def read(self) -> None:
         """Wait for bytes, keep the messages."""
@@ -201,16 +203,18 @@ class Client:
         self.listener.listen(2048)
         self.listener.settimeout(PATIENCE)
         self.workers: dict[int, Worker] = {}
+        self.errors = ""
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "pool_worker", "--launch", *flags],
             stdin=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            pass_fds=[settings["stderr"]] if "stderr" in settings else [],
         )
         self.settings = {
             "address": self.address,
             "launch": self.launch.hex(),
             "token": self.token.hex(),
-            "stderr": None,
+            "sys_path": sys.path,
         } | settings
         self.say(json.dumps(self.settings).encode() + b"\n")
         self.control = self.accept()
@@ -247,19 +251,21 @@ class Client:
         assert isinstance(message, Lost)
         return message
 
-    def errors(self) -> str:
-        """What the program wrote to standard error; it must have ended."""
-        assert self.process.stderr is not None
-        return self.process.stderr.read().decode()
+    def finish(self) -> str:
+        """Wait for the program's end; what it wrote to standard error."""
+        assert self.process.stdin is not None and self.process.stderr is not None
+        self.process.stdin.close()
+        self.errors += self.process.stderr.read().decode()
+        self.process.wait(PATIENCE)
+        return self.errors
 
     def __enter__(self) -> "Client":
         return self
 
     def __exit__(self, *args: object) -> None:
-        assert self.process.stdin is not None and self.process.stderr is not None
-        self.process.stdin.close()
+        assert self.process.stderr is not None
         try:
-            self.process.wait(PATIENCE)
+            self.finish()
         finally:
             self.process.kill()
             self.process.wait()

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from driver import Client, RemoteError, Worker, unpack
+
 from pool_protocol import LoopType
 from pool_protocol.messages import Cancel, Ready, Result, Setup, TaskFlag
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from driver import PYTHON, Peer
+
 from pool_protocol import AuthenticationError, Identity, RemoteProtocolError, Role
 from pool_protocol.messages import Ready, Retire
 from pool_worker.channel import Channel, Closed
@@ -82,9 +83,7 @@ def test_a_listener_without_the_token(listener: socket.socket) -> None:
 
 
 @pytest.mark.parametrize(("answer", "error"), [(b"", Closed), (b"HTTP", RemoteProtocolError)])
-def test_a_stranger_listens(
-    listener: socket.socket, answer: bytes, error: type[Exception]
-) -> None:
+def test_a_stranger_listens(listener: socket.socket, answer: bytes, error: type[Exception]) -> None:
     def accept() -> None:
         with listener.accept()[0] as sock:
             sock.recv(1000)

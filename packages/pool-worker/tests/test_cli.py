@@ -3,6 +3,7 @@
 import sys
 
 import pytest
+
 from pool_worker import __version__, cli
 
 

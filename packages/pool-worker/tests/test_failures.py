@@ -5,6 +5,7 @@ import pickle
 from typing import Any
 
 import pytest
+
 from pool_worker.failures import CANCELLED, pack_error, type_name
 
 
@@ -63,7 +64,7 @@ def test_an_ordinary_error() -> None:
         (TwoArguments(1, 2), "1 and 2"),
         (BadReduce("x"), "x"),
         (Changes("y"), "y"),
-        (Holds((n for n in ())), None),
+        (Holds(n for n in ()), None),
     ],
 )
 def test_an_error_that_does_not_survive_is_described(error: Exception, text: str | None) -> None:

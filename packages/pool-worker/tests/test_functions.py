@@ -4,6 +4,7 @@ import pickle
 from typing import Any
 
 import pytest
+
 from pool_protocol import PickleType, VersionMismatch, serializer
 from pool_protocol.messages import Function
 from pool_worker.functions import PYTHON, FunctionTable

@@ -7,6 +7,7 @@ import sys
 import time
 
 import pytest
+
 from pool_worker import linux
 
 pytestmark = pytest.mark.skipif(not linux.LINUX, reason="needs Linux")

@@ -5,6 +5,7 @@ import sys
 from importlib.util import find_spec
 
 import pytest
+
 from pool_protocol import LoopType
 from pool_worker import loops
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 from driver import frames
+
 from pool_protocol import Connection, DialerHandshake, FrameTooLarge, Identity, Packed, Role
 from pool_protocol.messages import Result
 from pool_worker.channel import Channel

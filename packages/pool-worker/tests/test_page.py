@@ -1,6 +1,7 @@
 """pool_worker.page: the words and the area, from both sides."""
 
 import pytest
+
 from pool_worker.page import (
     AREA,
     DONE,

@@ -10,6 +10,7 @@ from typing import Any
 import cloudpickle
 import pytest
 from driver import RemoteError, unpack
+
 from pool_protocol import Packed, PickleType, serializer
 from pool_protocol.messages import RESULT, TASK, Function, Result, Task, TaskFlag
 from pool_protocol.serializers import pack_separate

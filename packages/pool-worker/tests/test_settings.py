@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from pool_worker.settings import THREAD_VARIABLES, Settings, SettingsError
 
 GOOD: dict[str, Any] = {"address": "/a", "launch": "00" * 8, "token": "ab" * 32}

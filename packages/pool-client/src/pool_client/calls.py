@@ -1,6 +1,7 @@
 """Tasks of one call: ``submit``, ``run``, ``run_async`` and ``run_on_all``."""
 
 import asyncio
+import weakref
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import CancelledError
@@ -68,7 +69,10 @@ class Call(Task):
         """Settle a `TaskFuture`."""
         if error is None:
             self.future.set_result(value)
-        elif not isinstance(error, CancelledError) or not self.future.cancel():
+        elif isinstance(error, CancelledError) and self.future.cancel():
+            # `concurrent.futures.wait` counts it as done only from here on.
+            self.future.set_running_or_notify_cancel()
+        else:
             self.future.set_exception(error)
 
 
@@ -125,7 +129,8 @@ class Mailbox:
     """Outcomes on their way to another loop: one wake-up for each burst."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+        # Weakly: a mailbox is kept for its loop, not the other way round.
+        self._loop = weakref.ref(loop)
         self._outcomes: deque[tuple[AsyncTaskFuture, Any, BaseException | None]] = deque()
         self._woken = False
 
@@ -134,8 +139,10 @@ class Mailbox:
         self._outcomes.append((future, value, error))
         if not self._woken:
             self._woken = True
+            loop = self._loop()
             try:
-                self._loop.call_soon_threadsafe(self._empty)
+                if loop is not None:
+                    loop.call_soon_threadsafe(self._empty)
             except RuntimeError:
                 self._outcomes.clear()  # that loop is closed: nobody can be waiting
 

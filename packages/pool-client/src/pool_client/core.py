@@ -56,11 +56,15 @@ class Core:
     def _start_thread(self) -> Engine:
         with self._lock:
             if self.engine is None:
-                self._thread = LoopThread("pool-engine")
-                engine = self._new_engine(self._thread.loop)
-                engine.thread = self._thread.ident or 0
-                self._thread.loop.call_soon_threadsafe(engine.start)
-                self.engine = engine
+                thread = LoopThread("pool-engine")
+                try:
+                    engine = self._new_engine(thread.loop)
+                except BaseException:
+                    thread.stop()
+                    raise
+                engine.thread = thread.ident or 0
+                thread.loop.call_soon_threadsafe(engine.start)
+                self._thread, self.engine = thread, engine
             return self.engine
 
     def start_here(self) -> Engine:
@@ -77,8 +81,9 @@ class Core:
             return self.engine
 
     def _new_engine(self, loop: asyncio.AbstractEventLoop) -> Engine:
+        engine = Engine(self.options, self.functions, loop, self.ready)
         exits.register(self)
-        return Engine(self.options, self.functions, loop, self.ready)
+        return engine
 
     def is_here(self) -> bool:
         """Is this the engine's own thread, which must not wait for the engine?"""

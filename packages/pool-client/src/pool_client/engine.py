@@ -68,7 +68,9 @@ class Engine:
         self.loop = loop
         self.thread = 0
         self.ready = ready
-        self.scheduler = Scheduler(options.qsize, options.max_tasks_per_child)
+        self.scheduler = Scheduler(
+            options.qsize, options.max_tasks_per_child, coming=options.workers
+        )
         self.closing = False
         self.fleet = Fleet(self)
         self._links: dict[int, Link] = {}
@@ -87,24 +89,21 @@ class Engine:
 
     def submit(self, task: Task | Broadcast | Callable[[], None]) -> None:
         """Take a task, a broadcast, or something to do on the loop. From any thread."""
-        if self._woken:
-            self._inbox.append(task)
-        elif threading.get_ident() != self.thread:
-            self._woken = True
-            self._inbox.append(task)
-            self.loop.call_soon_threadsafe(self._drain)
-        elif isinstance(task, Task) and self._is_quiet():
+        here = threading.get_ident() == self.thread
+        if here and isinstance(task, Task) and self._is_quiet():
             # Nothing is under way: whoever awaits this one task shall not wait for the loop.
             self.scheduler.submit((task,))
             self.pump()
-        else:
+            return
+        # In this order: `_drain` clears the flag before it looks into the inbox.
+        self._inbox.append(task)
+        if not self._woken:
             self._woken = True
-            self._inbox.append(task)
-            self.loop.call_soon(self._drain)
+            (self.loop.call_soon if here else self.loop.call_soon_threadsafe)(self._drain)
 
     def _is_quiet(self) -> bool:
         scheduler = self.scheduler
-        return not scheduler.held and not self._inbox and scheduler.broken is None
+        return not (scheduler.held or self._inbox or scheduler.waiting or scheduler.broken)
 
     def _drain(self) -> None:
         self._woken = False
@@ -226,7 +225,8 @@ class Engine:
     def answered(self, worker: Worker, messages: Any) -> None:
         """Results: first refill the worker, then deliver what it did."""
         answered = self.scheduler.results(worker, messages, time.monotonic_ns())
-        self.pump()
+        if self.scheduler.waiting or self._drained is not None:
+            self.pump()
         for task, result in answered:
             task.resolve(result)
 

@@ -128,6 +128,7 @@ class Fleet:
         least = self.options.min_workers
         have = len(self.engine.scheduler.workers)
         if least is not None and have >= least:
+            self.engine.scheduler.coming = 0
             self._settle(None)
             return
         missing = []

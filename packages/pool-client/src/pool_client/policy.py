@@ -21,11 +21,12 @@ MAX_TASKS = 4096
 MAX_BYTES = 1024 * 1024
 LARGE_BYTES = 64 * 1024
 #: A silent worker with tasks queued behind the running one is asked for them back after this, ns.
-SILENCE_NS = 10_000_000
+SILENCE_NS = 20_000_000
 
 #: What a new call leaves of the old mean: one outlier does not change the plan.
 _MEAN_MEMORY = 0.9
 _ROUND_TRIP_WEIGHT = 0.25
+_LEAST_DRIFT = 1.02
 
 
 class Estimate:
@@ -58,10 +59,14 @@ class RoundTrip:
     its result, less what the worker was busy with in between.
     """
 
-    __slots__ = ("_busy", "_probe", "_sent", "mean")
+    __slots__ = ("_busy", "_probe", "_sent", "goal", "least", "mean")
 
     def __init__(self) -> None:
         self.mean = 0.0
+        #: The least lately: what the link takes, without the waits for a busy client.
+        self.least = 0.0
+        #: How much work, in ns, the worker is to hold.
+        self.goal: float = FLOOR_NS
         self._probe = 0
         self._sent = 0
         self._busy = 0
@@ -75,7 +80,11 @@ class RoundTrip:
         """Results up to ``last`` have come in; ``busy`` counts their service times too."""
         if self._probe and last >= self._probe:
             sample = max(0, (now - self._sent) - (busy - self._busy))
-            self.mean += (sample - self.mean) * _ROUND_TRIP_WEIGHT
+            mean = self.mean
+            self.mean = mean = mean + (sample - mean) * _ROUND_TRIP_WEIGHT
+            # As BBR does: the minimum, slowly forgotten, so that it follows a path that changes.
+            self.least = min(sample, self.least * _LEAST_DRIFT) if self.least else sample
+            self.goal = target(mean, self.least)
             self._probe = 0
 
     def forget(self) -> None:
@@ -83,10 +92,13 @@ class RoundTrip:
         self._probe = 0
 
 
-def target(round_trip: float) -> float:
-    """How much work, in ns, covers the round trip twice: one half runs while the other comes."""
-    wanted = max(FLOOR_NS, 2.0 * round_trip)
-    return min(wanted, max(CEILING_NS, 1.0 * round_trip))
+def target(mean: float, least: float) -> float:
+    """How much work, in ns, covers the round trip twice: one half runs while the other comes.
+
+    ``least`` bounds it: a client that was busy for a second must not put a second's work into
+    one worker's hands.
+    """
+    return min(max(FLOOR_NS, 2.0 * mean), max(CEILING_NS, 2.0 * least))
 
 
 def room(count: int, work: float, goal: float, mean: float | None, qsize: int | None) -> bool:

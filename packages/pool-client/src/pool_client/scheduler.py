@@ -48,8 +48,12 @@ class Scheduler:
     replaced.
     """
 
-    def __init__(self, qsize: int | None = None, max_tasks: int | None = None) -> None:
+    def __init__(
+        self, qsize: int | None = None, max_tasks: int | None = None, coming: int = 0
+    ) -> None:
         self.workers: dict[int, Worker] = {}
+        #: Workers on their way, for which a broadcast waits.
+        self.coming = coming
         self.counts = Counts()
         self.broken: BaseException | None = None
         self._qsize = qsize
@@ -131,6 +135,7 @@ class Scheduler:
     def joined(self, worker: Worker, now: int) -> None:
         """A worker is connected and initialised."""
         worker.last_heard = now
+        self.coming = max(0, self.coming - 1)
         self.workers[worker.id] = worker
         self._idle[worker.id] = worker
 
@@ -203,7 +208,7 @@ class Scheduler:
         if self._qsize is not None:
             if held < self._qsize:
                 self._open[id] = worker
-        elif worker.work <= policy.target(worker.round_trip.mean) / 2:
+        elif worker.work <= worker.round_trip.goal / 2:
             self._open[id] = worker
 
     # -- assigning
@@ -243,7 +248,7 @@ class Scheduler:
         qsize = self._qsize
         work = worker.work
         nbytes = worker.nbytes
-        goal = policy.target(worker.round_trip.mean)
+        goal = worker.round_trip.goal
         limit = policy.MAX_TASKS
         if not held:
             limit = policy.batch_limit(queue[0].function.estimate.mean, len(queue), len(self._idle))
@@ -299,8 +304,8 @@ class Scheduler:
             self._actions.append(RetireWorker(worker))
 
     def _lower(self, now: int) -> bool:
-        """All before the first broadcast is done: let it through. False: no worker is there."""
-        if not self.workers:
+        """All before the first broadcast is done: let it through. False: a worker is missing."""
+        if not self.workers or self.coming:
             return False
         broadcast = self._barriers.popleft()
         workers = sorted(self.workers.values(), key=lambda w: (w.slot, w.id))
@@ -355,6 +360,7 @@ class Scheduler:
         self._held -= len(worker.tasks)
         worker.tasks = {}
         self._requeue(worker, free)
+        self.coming += 1
         self._actions.append(ReplaceWorker(worker.host, worker.slot))
         if self.counts.trouble > self._patience():
             self.break_with(
@@ -459,7 +465,7 @@ class Scheduler:
             if worker.recalling or worker.retiring:
                 continue
             head = next(iter(worker.tasks.values()))
-            if policy.silent_since(worker.last_heard, head.cost, worker.round_trip.mean, now):
+            if policy.silent_since(worker.last_heard, head.cost, worker.round_trip.least, now):
                 worker.recalling = True
                 head.function.estimate.at_least((now - worker.last_heard) / head.items)
                 self._actions.append(RecallTasks(worker, max(worker.tasks)))

@@ -55,7 +55,7 @@ def module_that_workers_lack():
 UNPICKLABLE = {
     "lock": (threading.Lock, "lock"),
     "generator": (tasks.make_generator, "generator"),
-    "lambda": (tasks.make_lambda, "lambda"),
+    "frame": (sys._getframe, "frame"),
 }
 
 
@@ -75,7 +75,7 @@ def test_unpicklable_result(kind):
     make = {
         "lock": tasks.make_lock,
         "generator": tasks.make_generator,
-        "lambda": tasks.make_lambda,
+        "frame": tasks.make_frame,
     }[kind]
     with running_pool(2) as pool:
         error = check_neighbours(pool, lambda: pool.submit(make))
@@ -185,7 +185,6 @@ def test_exceptions_keep_type_and_traceback(kind):
         ("bad reduce", "BadReduce", "reduced"),
         ("lock", "HoldsLock", "locked"),
         ("fails to rebuild", "FailsToRebuild", "rebuilt"),
-        ("local class", "Local", "unfindable"),
         ("bad text", "BadText", ""),
     ],
 )
@@ -220,6 +219,15 @@ def test_exceptions_that_futures_treat_specially(kind):
         results = pool.map(tasks.raise_this, [kind])
         with pytest.raises(BaseException, match=r"stopped|not by the user|StopIteration|^$"):
             next(results)
+
+
+def test_exception_of_a_class_that_nobody_can_import():
+    """An exception of a class made inside the task arrives with its name and text."""
+    with running_pool(1) as pool:
+        error = check_neighbours(pool, lambda: pool.submit(tasks.raise_this, "local class"))
+        shown = "".join(traceback.format_exception(error))
+        assert "Local" in shown
+        assert "unfindable" in shown
 
 
 @pytest.mark.parametrize("kind", ["lock", "two arguments", "bad reduce", "fails to rebuild"])

@@ -296,19 +296,21 @@ def test_error_in_a_task_group(pool: Any) -> None:
 
 
 def test_asyncio_wait_and_as_completed(pool: Any, gate: Any) -> None:
-    """`asyncio.wait` and `asyncio.as_completed` take what `run_async` returns."""
+    """`asyncio.as_completed` takes what `run_async` returns, and `asyncio.wait` its task."""
 
     async def main() -> None:
-        held = pool.run_async(tasks.pass_gate, gate.path, "held")
-        quick = pool.run_async(abs, -1)
+        held = asyncio.create_task(pool.run_async(tasks.pass_gate, gate.path, "held"))
+        quick = asyncio.create_task(pool.run_async(abs, -1))
         done, pending = await asyncio.wait(
             [held, quick], timeout=30, return_when=asyncio.FIRST_COMPLETED
         )
         assert [future.result() for future in done] == [1]
         assert len(pending) == 1
         gate.open()
-        values = [await each for each in asyncio.as_completed([held, quick], timeout=30)]
-        assert set(values) == {"held", 1}
+        jobs = [pool.run_async(abs, -n) for n in range(5)]
+        values = [await each for each in asyncio.as_completed(jobs, timeout=30)]
+        assert set(values) == set(range(5))
+        assert await asyncio.wait_for(held, 30) == "held"
 
     asyncio.run(main())
 

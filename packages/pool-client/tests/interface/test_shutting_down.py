@@ -140,8 +140,6 @@ def test_shutdown_is_idempotent() -> None:
     pool.shutdown()
     pool.shutdown(wait=False, cancel_futures=True)
     asyncio.run(pool.shutdown_async())
-    with pool:
-        pass
 
 
 def test_shutdown_of_a_pool_never_used() -> None:

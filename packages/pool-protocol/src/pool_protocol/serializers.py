@@ -98,7 +98,6 @@ class _Pickle(_Buffers):
         super().__init__(pickle.dumps, pickle.Pickler)
 
     def pack(self, value: object, streamed: bool = False) -> Payload:
-        packed: Any
         try:
             packed = _Buffers.pack(self, value, streamed)  # super() takes a tenth longer
         except (RecursionError, MemoryError):
@@ -108,9 +107,11 @@ class _Pickle(_Buffers):
                 return self._by_value(value, streamed)
             except Exception:
                 raise refusal from None
-        if not (
-            _names_main(packed) if type(packed) is bytes else any(map(_names_main, packed[0]))
-        ):
+        if isinstance(packed, Packed):
+            suspicious = any(map(_names_main, packed.stream))
+        else:
+            suspicious = _names_main(packed)
+        if not suspicious:
             return packed
         try:
             return self._by_value(value, streamed)

@@ -1,0 +1,6 @@
+"""Hypothesis without a deadline for each example: a busy machine is no failure."""
+
+from hypothesis import settings
+
+settings.register_profile("busy", deadline=None)
+settings.load_profile("busy")
