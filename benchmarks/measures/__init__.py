@@ -28,7 +28,7 @@ class Measure(NamedTuple):
 
 MEASURES = {
     "single-async": Measure("single", "asynchronous", 150),
-    "single-sync": Measure("single", "blocking_singles", 180),
+    "single-sync": Measure("single", "blocking_singles", 240),
     "map": Measure("mapping", "defaults", 120),
     "map-1": Measure("mapping", "one_by_one", 120),
     "map-1000": Measure("mapping", "by_thousands", 120),

@@ -33,6 +33,13 @@ def gone(pid: int) -> bool:
     return state(pid) in ("", "Z")
 
 
+def started(client: Client) -> int:
+    """The last task that worker 1 has started."""
+    client.control.send(Recall(1, 0))
+    recalled: Recalled = client.control.wait(Recalled)
+    return recalled.started
+
+
 # -- by themselves
 
 
@@ -130,6 +137,17 @@ def test_recall_in_the_middle_of_passing_over(bench: Bench) -> None:
     bench.children.start(1)
     assert bench.children.recall(1, 12) == Recalled(1, 5, 12)
     assert bench.pages.read(0)[4:6] == (5, 12)
+    bench.children.recall(1, 3)
+    assert bench.pages.read(0)[4:6] == (5, 12)
+
+
+def test_without_waitid(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "waitid")
+    bench.children.start(1)
+    assert bench.children.reap() == []
+    bench.children.kill(1)
+    assert [lost.worker for lost in bench.reaped()] == [1]
+    assert bench.children.reap() == []
 
 
 def test_recall_of_one_that_does_not_stop(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,7 +253,7 @@ def test_a_function_that_crashes_while_unpickled_is_the_tasks(
 def test_kill(client: Client, worker: Worker) -> None:
     id = worker.post(worker.function(time.sleep), pickle.dumps((1000,)))
     worker.write()
-    until(lambda: client.control.send(Recall(1, 0)) or client.control.wait(Recalled).started)
+    until(lambda: started(client))
     client.control.send(Kill(1), Kill(77))
     lost = client.lost()
     assert (lost.exitcode, lost.started, lost.reason) == (-signal.SIGKILL, id, "killed")
@@ -247,7 +265,7 @@ def test_recall(client: Client, worker: Worker) -> None:
     f = worker.function(lambda n: n)
     ids += [worker.post(f, pickle.dumps((n,))) for n in range(5)]
     worker.write()
-    until(lambda: client.control.send(Recall(1, 0)) or client.control.wait(Recalled).started)
+    until(lambda: started(client))
     client.control.send(Recall(1, ids[3]))
     recalled: Recalled = client.control.wait(Recalled)
     assert (recalled.worker, recalled.started, recalled.last) == (1, ids[0], ids[3])

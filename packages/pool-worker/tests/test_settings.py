@@ -25,6 +25,11 @@ def test_the_least_and_everything() -> None:
     assert (most.host, most.client_pid, most.threads, most.stderr) == ("h", 1, 2, 5)
 
 
+def test_the_line_is_what_is_parsed() -> None:
+    settings = parse(cwd="/", sys_path=["/x"], threads=2, max_message=10)
+    assert Settings.parse(settings.line()) == settings
+
+
 def test_the_token_is_not_shown() -> None:
     assert "ab" * 4 not in repr(parse()) and "\\xab" not in repr(parse())
 

@@ -7,7 +7,7 @@ kernel hands to us (we are their subreaper) unless they belong to a living worke
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -76,12 +76,9 @@ class Children:
         """Take note of those that have ended, and end what they left behind."""
         lost = []
         orphaned = False
-        while (pid := _ended()) is not None:
+        while (ended := _reap_one(self._kill_group_of)) is not None:
+            pid, status = ended
             child = self._by_pid.pop(pid, None)
-            if child is not None:
-                # Before its id is free: until then no other process group can have it.
-                _kill_group(pid)
-            _, status = os.waitpid(pid, 0)
             if child is not None:
                 lost.append(self._bury(child, os.waitstatus_to_exitcode(status)))
             orphaned = orphaned or child is not None or pid in self._doomed
@@ -89,6 +86,10 @@ class Children:
         if orphaned:
             self.kill_orphans()
         return lost
+
+    def _kill_group_of(self, pid: int) -> None:
+        if pid in self._by_pid:
+            _kill_group(pid)
 
     def _bury(self, child: Child, exitcode: int) -> Lost:
         del self._by_number[child.number]
@@ -138,7 +139,8 @@ class Children:
             if not stopped:
                 return Recalled(number, 0, 0)
             words = self._pages.read(child.slot)
-            self._pages.mark(child.slot, words.last_started, last)
+            # What was taken back before stays taken back.
+            self._pages.mark(child.slot, words.last_started, max(words.skip_to, last))
             blob = self._pages.gathered(child.slot, words)
         return Recalled(number, words.last_started, last, blob)
 
@@ -156,13 +158,25 @@ class Children:
                     self.kill(child.number, "timeout")
 
 
-def _ended() -> int | None:
-    """The id of a child that has ended and is not reaped."""
+def _reap_one(before: Callable[[int], None]) -> tuple[int, int] | None:
+    """Reap a child that has ended: its id and its status.
+
+    ``before`` is called while nothing else can have got the id, where the system allows that.
+    """
     try:
+        if not hasattr(os, "waitid"):
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if not pid:
+                return None
+            before(pid)
+            return pid, status
         result = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if result is None:
+            return None
+        before(result.si_pid)
+        return os.waitpid(result.si_pid, 0)
     except ChildProcessError:
         return None
-    return None if result is None else result.si_pid
 
 
 def _kill(pid: int, number: int = signal.SIGKILL) -> None:

@@ -56,6 +56,12 @@ class Settings:
         settings._check()
         return settings
 
+    def line(self) -> bytes:
+        """What ``parse`` reads; it holds the token."""
+        values = {name: getattr(self, name) for name in self.__slots__}
+        values |= {"launch": self.launch.hex(), "token": self.token.hex()}
+        return json.dumps(values).encode() + b"\n"
+
     def _check(self) -> None:
         if not isinstance(self.address, str) or len(self.launch) != 8 or len(self.token) != 32:
             raise SettingsError("unusable settings (address, launch or token)")

@@ -4,7 +4,7 @@ import gc
 import os
 import signal
 import sys
-from typing import NoReturn, Protocol
+from typing import NamedTuple, NoReturn, Protocol
 
 import cloudpickle  # noqa: F401 - loaded once here instead of once in each worker
 
@@ -28,7 +28,6 @@ class Forker:
         self._settings = settings
         self._pages = pages
         self._parent = os.getpid()
-        self._null = os.open(os.devnull, os.O_RDONLY)
         # What is there now stays there: the collector of a copy must not touch it.
         gc.collect()
         gc.freeze()
@@ -40,26 +39,39 @@ class Forker:
         try:
             pid = os.fork()
             if not pid:
-                self._become_worker(number, slot)
+                become_worker(self._settings, Place(number, self._pages.fd, slot, self._parent))
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
         return pid
 
-    def _become_worker(self, number: int, slot: int) -> NoReturn:
-        try:
-            os.setsid()
-            linux.die_with_parent(signal.SIGKILL)
-            if os.getppid() != self._parent:
-                os._exit(1)
-            _reset_signals()
-            page = Page(self._pages.fd, slot)
-            take_descriptors(self._null, self._settings.stderr)
-            line_buffered()
-            work(self._settings, number, page)
-        except BaseException:
-            sys.excepthook(*sys.exc_info())
-        finally:
+
+class Place(NamedTuple):
+    """Where a new process stands."""
+
+    number: int
+    pages: int
+    """Descriptor of the pages' file."""
+    slot: int
+    parent: int
+    """The supervisor's process id."""
+
+
+def become_worker(settings: Settings, place: Place) -> NoReturn:
+    """Turn this process, a new one, into a worker."""
+    try:
+        os.setsid()
+        linux.die_with_parent(signal.SIGKILL)
+        if os.getppid() != place.parent:
             os._exit(1)
+        _reset_signals()
+        page = Page(place.pages, place.slot)
+        _take_descriptors(settings.stderr)
+        line_buffered()
+        work(settings, place.number, page)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        os._exit(1)
 
 
 def _reset_signals() -> None:
@@ -71,8 +83,9 @@ def _reset_signals() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
-def take_descriptors(null: int, stderr: int | None) -> None:
+def _take_descriptors(stderr: int | None) -> None:
     """Standard input from nowhere, standard error where it is wanted, and nothing else."""
+    null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     if stderr is not None and stderr != 2:
         os.dup2(stderr, 2)

@@ -31,7 +31,7 @@ from pool_worker.children import Children
 from pool_worker.functions import PYTHON
 from pool_worker.page import Pages
 from pool_worker.settings import Settings, SettingsError
-from pool_worker.starting import Forker
+from pool_worker.starting import Forker, Starter
 
 #: How often running tasks' time limits are looked at, in seconds.
 WATCH_INTERVAL = 0.02
@@ -42,7 +42,7 @@ START_SLICE = 0.01
 class Supervisor:
     """Obeys the client: starts, watches and kills workers, and ends with its client."""
 
-    def __init__(self, settings: Settings, lifeline: int | None = 0) -> None:
+    def __init__(self, settings: Settings, start_method: str | None = None) -> None:
         self._settings = settings
         pages = Pages()
         self._selector = selectors.DefaultSelector()
@@ -58,11 +58,10 @@ class Supervisor:
         )
         self._write()
         self._selector.register(self._socket, selectors.EVENT_READ, self._on_socket)
-        if lifeline is not None:
-            self._selector.register(lifeline, selectors.EVENT_READ, self._on_lifeline)
+        self._selector.register(0, selectors.EVENT_READ, self._on_lifeline)
         self._watch_client(settings.client_pid)
         linux.adopt_orphans()
-        self.children = Children(Forker(settings, pages), pages)
+        self.children = Children(starter(start_method, settings, pages), pages)
 
     def __repr__(self) -> str:
         return f"<Supervisor {self.children!r} {self._connection!r}>"
@@ -231,6 +230,15 @@ class Supervisor:
                 self._send(lost)
 
 
+def starter(method: str | None, settings: Settings, pages: Pages) -> Starter:
+    """What makes workers: ``fork``, ``spawn``, or None for what suits the system."""
+    if method == "fork" or (method is None and linux.LINUX):
+        return Forker(settings, pages)
+    from pool_worker.spawning import Spawner
+
+    return Spawner(settings, pages)
+
+
 def _nothing(number: int, frame: object) -> None:
     """The byte in the wakeup pipe is enough."""
 
@@ -245,7 +253,7 @@ def launch(start_method: str | None) -> int:
     try:
         settings = Settings.parse(line)
         settings.apply()
-        return Supervisor(settings).run()
+        return Supervisor(settings, start_method).run()
     except SettingsError as error:
         _say(f"{error}; it is started by a pool's client, which writes them to standard input")
         return 2
