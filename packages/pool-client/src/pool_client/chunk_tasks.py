@@ -47,7 +47,9 @@ def pack_whole(value: Any, serializer: Serializer) -> bytes:
     """A value pickled into one piece, its buffers inside."""
     packed = serializer.pack(value)
     if isinstance(packed, Packed):
-        return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+        if packed.buffers:
+            return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+        return b"".join(packed.stream)
     return packed
 
 

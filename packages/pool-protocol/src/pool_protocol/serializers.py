@@ -75,16 +75,21 @@ class _Buffers:
         self.loads = loads
 
     def pack(self, value: object, streamed: bool = False) -> Payload:
-        buffers = _OutOfBand()
-        if streamed:
-            file = _Pieces()
-            self._pickler(file, PROTOCOL, buffer_callback=buffers).dump(value)
-            return Packed(file.pieces, buffers)
-        data = self._dumps(value, PROTOCOL, buffer_callback=buffers)
-        return Packed([data], buffers) if buffers else data
+        if not streamed:
+            # Without a callback, which costs as much as the pickling of a small value does.
+            data = self._dumps(value, PROTOCOL)
+            if len(data) <= LARGE:
+                return data
+        file, buffers = _Pieces(), _OutOfBand()
+        self._pickler(file, PROTOCOL, buffer_callback=buffers).dump(value)
+        return Packed(file.pieces, buffers)
 
     def unpack(self, payload: Buffer, buffers: Sequence[Buffer] = ()) -> Any:
         return self.loads(payload, buffers=buffers)
+
+
+#: No pickle that names something of ``__main__`` is shorter: version, module, name, end, bytes.
+_LEAST_MAIN = 16
 
 
 class _Pickle(_Buffers):
@@ -99,6 +104,12 @@ class _Pickle(_Buffers):
 
     def pack(self, value: object, streamed: bool = False) -> Payload:
         try:
+            if not streamed:
+                data = pickle.dumps(value, PROTOCOL)
+                size = len(data)
+                # The usual case, written out: it runs for every task.
+                if size < _LEAST_MAIN or (size <= LARGE and data.find(_MAIN) < 0):
+                    return data
             packed = _Buffers.pack(self, value, streamed)  # super() takes a tenth longer
         except (RecursionError, MemoryError):
             raise

@@ -28,6 +28,7 @@ class Forker:
         self._settings = settings
         self._pages = pages
         self._parent = os.getpid()
+        self._signals = signal.valid_signals()
         # What is there now stays there: the collector of a copy must not touch it.
         gc.collect()
         gc.freeze()
@@ -35,7 +36,7 @@ class Forker:
     def start(self, number: int, slot: int) -> int:
         """See ``Starter``."""
         # Until the copy has its own handlers, a signal would run ours in it.
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        signal.pthread_sigmask(signal.SIG_BLOCK, self._signals)
         try:
             pid = os.fork()
             if not pid:

@@ -93,6 +93,8 @@ class Supervisor:
         writer.setblocking(False)
         signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # The client's thread may have had signals blocked, and we inherit that.
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, _nothing)
         self._selector.register(reader, selectors.EVENT_READ, self._on_signal)
