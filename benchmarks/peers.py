@@ -22,6 +22,7 @@ from pool_client import Pool
 from .tasks import hold
 
 WORKERS = 2
+BURST = 1000
 EXECUTOR = "ProcessPoolExecutor"
 MULTIPROCESSING = "multiprocessing.Pool"
 LOKY = "loky"
@@ -234,37 +235,19 @@ class AsyncPoolPeer:
             total += await futures.popleft()
         return total
 
-    def sustained(
-        self, func: Callable[[Any], Any], argument: Any, waiting: int, seconds: float
-    ) -> float:
-        """Submit a task for each that ends, so many in all; return how many end a second."""
-        return self.loop.run(self._sustained(func, argument, waiting, seconds))
+    def repeat(self, func: Callable[[Any], Any], argument: Any, count: int) -> None:
+        """Submit `count` equal single tasks and await each."""
+        self.loop.run(self._repeat(func, argument, count))
 
-    async def _sustained(
-        self, func: Callable[[Any], Any], argument: Any, waiting: int, seconds: float
-    ) -> float:
-        run, ended, held, over = self.pool.run_async, 0, waiting, False
-        finished = self.loop.loop.create_future()
-
-        def again(_: object) -> None:
-            nonlocal ended, held
-            ended += 1
-            if not over:
-                run(func, argument).add_done_callback(again)
-                return
-            held -= 1
-            if not held:
-                finished.set_result(None)
-
-        for _ in range(waiting):
-            run(func, argument).add_done_callback(again)
-        await asyncio.sleep(seconds / 4)  # until every worker is busy
-        start, before = time.perf_counter(), ended
-        await asyncio.sleep(seconds)
-        figure = (ended - before) / (time.perf_counter() - start)
-        over = True
-        await finished
-        return figure
+    async def _repeat(self, func: Callable[[Any], Any], argument: Any, count: int) -> None:
+        run = self.pool.run_async
+        futures: deque[Any] = deque()
+        for number in range(count):
+            futures.append(run(func, argument))
+            if not number % BURST:
+                await asyncio.sleep(0)  # the workers begin while the rest is submitted
+        while futures:
+            await futures.popleft()
 
     async def call_async(self, func: Callable[..., Any], *args: Any) -> Any:
         """Run one task, awaited."""

@@ -4,25 +4,23 @@ from functools import partial
 
 from ..machine import NAP, Sleepers
 from ..peers import MACHINE, OURS, AsyncPoolPeer, Loop
-from ..plan import Plan, interleave
+from ..plan import Plan, interleave, rate
 from ..processes import raise_descriptor_limit
 from ..report import Report
 from ..tasks import nap
 
 WORKERS = 200
-WAITING = 50 * WORKERS
-"""Tasks that are submitted at any moment: enough to keep all workers busy."""
 
 
 def measure(plan: Plan) -> Report:
     """Let plain processes and workers, as many, take turns in sleeping."""
     raise_descriptor_limit()
-    sleepers, seconds = Sleepers(), plan.count(2, 1)
+    sleepers, count = Sleepers(), plan.count(100_000, 30_000)
     peer = AsyncPoolPeer(Loop(), WORKERS)
     figures = interleave(
         {
-            MACHINE: partial(sleepers.rate, WORKERS, seconds),
-            OURS: partial(peer.sustained, nap, NAP, WAITING, seconds),
+            MACHINE: partial(sleepers.rate, WORKERS, 1.0),
+            OURS: partial(rate, count, partial(peer.repeat, nap, NAP, count)),
         },
         plan.rounds(9),
         60,

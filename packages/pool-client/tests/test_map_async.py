@@ -340,7 +340,7 @@ def test_break(hand: FakeChunks) -> None:
 
 def test_a_loop_that_ends(hand: FakeChunks) -> None:
     """The loop closes what is open when it ends."""
-    sources = []
+    sources: list[Any] = []
 
     async def main() -> None:
         sources.append(Pausing())
@@ -429,7 +429,7 @@ def test_the_rest_is_run(chunks: FakeChunks) -> None:
 
 def test_the_rest_of_a_dropped_map() -> None:
     """The same where nobody keeps the generator."""
-    ran = []
+    ran: list[int] = []
 
     async def main(chunks: FakeChunks) -> None:
         rests: Rests = set()

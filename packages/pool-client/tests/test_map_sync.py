@@ -50,6 +50,13 @@ def hand() -> FakeChunks:
     return FakeChunks(double)
 
 
+def counted(read: list[int]) -> Iterator[int]:
+    """Count from 0, and note it."""
+    for number in itertools.count():
+        read.append(number)
+        yield number
+
+
 class LoopThread:
     """A thread with an event loop, as the engine's."""
 
@@ -122,8 +129,8 @@ def test_single_items(threads: ThreadedChunks) -> None:
 
 def test_work_starts_at_the_call(hand: FakeChunks) -> None:
     """The first chunks are submitted in the call, in its thread."""
-    read = []
-    results = start(hand, (read.append(n) or n for n in itertools.count()))
+    read: list[int] = []
+    results = start(hand, counted(read))
     assert hand.sizes == [1] * 6
     assert read == list(range(6))
     assert hand.submitters == {threading.get_ident()}
@@ -209,8 +216,8 @@ def test_buffersize(threads: ThreadedChunks, ordered: bool, chunksize: int | Non
 
 def test_a_slow_first_item_stops_the_reading(hand: FakeChunks) -> None:
     """Finished results that wait behind it count as read ahead."""
-    seen = []
-    results = start(hand, (seen.append(n) or n for n in itertools.count()), buffersize=8)
+    seen: list[int] = []
+    results = start(hand, counted(seen), buffersize=8)
     thread = threading.Thread(target=next, args=(results,))
     thread.start()
     wait_until(lambda: results._source._flow.wake_taker)
@@ -501,11 +508,33 @@ def test_timeout_closes_async_inputs(threads: ThreadedChunks, loop: LoopThread) 
     """A pause does not outlast the timeout."""
     source = Pausing()
     results = start(threads, source, spawn=loop.spawn, timeout=0.2)
-    taken = []
+    taken: list[int] = []
     with pytest.raises(TimeoutError):
         taken.extend(results)
     assert taken == [0, 2, 4]
     wait_until(lambda: source.closed_on)
+
+
+def test_an_unbounded_async_input_ends_with_the_timeout(
+    threads: ThreadedChunks, loop: LoopThread
+) -> None:
+    """Though there is always something to deliver."""
+    with pytest.raises(TimeoutError):
+        for _ in start(threads, acount(), timeout=0.2, spawn=loop.spawn):
+            pass
+
+
+def test_closing_on_the_loop_does_not_wait_for_it(
+    threads: ThreadedChunks, loop: LoopThread
+) -> None:
+    """It could not go on meanwhile."""
+    source = Pausing()
+    results = start(threads, source, spawn=loop.spawn)
+    assert next(results) == 0
+    begin = time.monotonic()
+    loop.loop.call_soon_threadsafe(results.close)
+    wait_until(lambda: source.closed_on)
+    assert time.monotonic() - begin < 4
 
 
 def test_an_async_input_is_bounded(hand: FakeChunks, loop: LoopThread) -> None:
@@ -585,7 +614,7 @@ def test_a_short_input_is_run_though_nobody_looks(hand: FakeChunks) -> None:
 
 def test_the_rest_of_a_dropped_map(threads: ThreadedChunks) -> None:
     """The rest is run at shutdown; its results are dropped."""
-    ran = []
+    ran: list[int] = []
     threads.func = ran.append
     rests: Rests = set()
     start(threads, range(500), rests=rests)
@@ -611,7 +640,7 @@ def test_results_after_the_rest_was_run(threads: ThreadedChunks) -> None:
 
 def test_dropped_after_the_rest_was_run(threads: ThreadedChunks) -> None:
     """The results go, the work stays."""
-    ran = []
+    ran: list[int] = []
     threads.func = ran.append
     rests: Rests = set()
     results = start(threads, range(300), rests=rests)

@@ -699,6 +699,7 @@ def test_a_slot_can_owe_two_parts():
     stranger = worker(2, slot=one.slot)
     scheduler.joined(stranger, 0)
     scheduler.lost(one, lost(one), 0)
+    scheduler.coming = 0  # the stranger has the place already
     scheduler.broadcast(second)
     scheduler.assign(0)
     answer(scheduler, stranger)

@@ -79,7 +79,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     def make(self, qsize, max_tasks):
         self.qsize = qsize
         self.max_tasks = max_tasks
-        self.scheduler = Scheduler(qsize, max_tasks)
+        self.scheduler = Scheduler(qsize, max_tasks, coming=SLOTS)
         self.hosts = [Host("left", 2), Host("right", 1)]
         self.functions = [function(id) for id in range(1, 4)]
         self.now = SECOND
@@ -358,6 +358,9 @@ class SchedulerMachine(RuleBasedStateMachine):
         host = data.draw(st.sampled_from(self.hosts))
         for process in self.some(lambda p: p.record.host is host):
             self.deliver(process, len(process.answers))
+            if process.running:
+                for index in range(process.at + 1, process.running[1].items):
+                    process.begin_item(index)
             for _, task in process.inbox:
                 for item in task.calls:
                     item.begun += 1
@@ -487,7 +490,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             if isinstance(entry, RecordingBroadcast):
                 if not entry.lowered and not entry.error:
                     blocked = True
-                    assert not (before_done and self.processes), "a broadcast was forgotten"
+                    assert self.empty_slots or not before_done, "a broadcast was forgotten"
                 for part in entry.parts:
                     if not part.calls[0].outcomes and id(part) not in held:
                         slots = {p.record.slot for p in idle}

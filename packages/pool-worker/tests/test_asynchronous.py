@@ -7,11 +7,12 @@ import sys
 import time
 from typing import Any
 
+import cloudpickle
 import pytest
 from driver import Client, RemoteError, Worker, unpack
 
 from pool_protocol import LoopType
-from pool_protocol.messages import Cancel, Ready, Result, Setup, TaskFlag
+from pool_protocol.messages import Cancel, Ready, Result, Setup, SetupFailed, TaskFlag
 
 EMPTY = pickle.dumps(())
 
@@ -191,3 +192,36 @@ def test_the_end_of_the_connection(client: Client, worker: Worker) -> None:
     worker.write()
     worker.socket.close()
     assert client.lost().exitcode == 0
+
+
+def test_an_asynchronous_initializer(client: Client) -> None:
+    async def prepare(value: int) -> None:
+        await asyncio.sleep(0)
+        os.environ["PREPARED"] = str(value)
+        sys.modules["ticker"] = asyncio.create_task(tick())  # type: ignore[assignment]
+
+    async def tick() -> None:
+        while True:
+            await asyncio.sleep(0.001)
+            os.environ["TICKS"] = str(int(os.environ.get("TICKS", "0")) + 1)
+
+    async def loop_is_the_same() -> bool:
+        task: Any = sys.modules["ticker"]
+        return task.get_loop() is asyncio.get_running_loop()
+
+    blob = cloudpickle.dumps((prepare, (5,)))
+    (worker,) = client.start(1, setup=Setup(1, 0, LoopType.asyncio, None, blob))
+    worker.wait(Ready)
+    assert worker.call(lambda: os.environ["PREPARED"]) == "5"
+    assert worker.call(loop_is_the_same)
+    deadline = time.monotonic() + 20
+    while not worker.call(lambda: os.environ.get("TICKS")):
+        assert time.monotonic() < deadline
+
+
+def test_an_asynchronous_initializer_that_fails(client: Client) -> None:
+    blob = cloudpickle.dumps((fail, (KeyError("prepare"),)))
+    (worker,) = client.start(1, setup=Setup(1, 0, LoopType.asyncio, None, blob))
+    failed: SetupFailed = worker.wait(SetupFailed)
+    with pytest.raises(RemoteError, match="prepare"):
+        raise RemoteError(bytes(failed.blob))

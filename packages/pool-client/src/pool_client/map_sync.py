@@ -1,9 +1,9 @@
 """``Pool.map``: a blocking iterator over the results of a map."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import chain
-from threading import Lock
+from threading import Lock, get_ident
 from typing import Any, Self, cast
 
 from pool_client.map_rest import Rest, Rests
@@ -76,6 +76,36 @@ class MapIterator(chain[Any]):
         return f"<{type(self).__name__} {self._source!r}>"
 
 
+class _Pumping:
+    """A pump at work on the engine's loop."""
+
+    def __init__(self, pump: Pump, spawn: Spawn) -> None:
+        self._pump = pump
+        self._thread: int | None = None
+        self._stopped = Bell()
+        coroutine = self._run()
+        try:
+            self._cancel = spawn(coroutine)
+        except BaseException:
+            coroutine.close()
+            raise
+
+    async def _run(self) -> None:
+        self._thread = get_ident()
+        try:
+            await self._pump.run()
+        finally:
+            self._stopped.ring()
+
+    def stop(self, wait: bool) -> None:
+        """Stop reading; ``wait`` until the inputs are closed, unless this is the loop's thread."""
+        if self._pump.stopped:
+            return
+        self._cancel()
+        if wait and self._pump.started and self._thread != get_ident():
+            self._stopped.wait(_CLOSING)
+
+
 class _Source:
     """Iterates over the chunks' results; what it returns are iterators of results."""
 
@@ -89,9 +119,7 @@ class _Source:
         self._must_run = False
         self._values: list[Any] = []
         self._current: Iterator[Any] = iter(self._values)
-        self._pump: Pump | None = None
-        self._stop_pump: Callable[[], object] | None = None
-        self._pump_stopped = Bell()
+        self._pumping: _Pumping | None = None
 
     def __repr__(self) -> str:
         return repr(self._flow)
@@ -112,20 +140,8 @@ class _Source:
         if request.mixed:
             self._reader = stash = Stash(flow, request.sync_rows())
             stash.fill()
-        self._pump = Pump(flow, request.columns, wait_on_loop, stash=stash)
-        coroutine = self._run(self._pump, self._pump_stopped)
-        try:
-            self._stop_pump = spawn(coroutine)
-        except BaseException:
-            coroutine.close()
-            raise
-
-    @staticmethod
-    async def _run(pump: Pump, stopped: Bell) -> None:
-        try:
-            await pump.run()
-        finally:
-            stopped.ring()
+        pump = Pump(flow, request.columns, wait_on_loop, stash=stash)
+        self._pumping = _Pumping(pump, spawn)
 
     def __iter__(self) -> Self:
         return self
@@ -173,11 +189,8 @@ class _Source:
         self._values.clear()
         if self._rest is not None:
             self._rest.forget()
-        if self._stop_pump is None or self._pump is None or self._pump.stopped:
-            return
-        self._stop_pump()
-        if wait and self._pump.started:
-            self._pump_stopped.wait(_CLOSING)
+        if self._pumping is not None:
+            self._pumping.stop(wait)
 
     def drop(self) -> None:
         """The iterator is gone."""

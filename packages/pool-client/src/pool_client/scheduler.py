@@ -12,31 +12,29 @@ once; a task that had not started is never blamed for a lost worker; no worker i
 waits that it may have; a dispatch id is used once.
 """
 
-from collections import deque
 from collections.abc import Iterable, Sequence
 
 from pool_client import policy
-from pool_client.errors import PoolBroken, TaskTimeout, WorkerLost
+from pool_client.backlog import Backlog
+from pool_client.blame import Verdict, judge, lost_error
+from pool_client.errors import PoolBroken, TaskTimeout
 from pool_client.tasks import (
     Action,
     BreakPool,
     Broadcast,
     Counts,
     Function,
-    Host,
     RecallTasks,
     ReplaceWorker,
     RetireWorker,
     Task,
-    WatchHost,
     Worker,
 )
+from pool_client.watching import Watching
 from pool_protocol.messages import Lost, Result, TaskFlag
 
 #: A plain number: an IntFlag's operators are too slow for every task.
 _TIMED = int(TaskFlag.TIMED)
-#: How long a host's supervisor goes on watching time limits after the last task that had one, ns.
-_WATCH_NS = 1_000_000_000
 
 Assignment = tuple[Worker, list[Task]]
 
@@ -58,22 +56,17 @@ class Scheduler:
         self.broken: BaseException | None = None
         self._qsize = qsize
         self._max_tasks = max_tasks
-        self._queue: deque[Task] = deque()
-        #: Broadcasts, each with how many tasks of the queue come before it.
-        self._barriers: deque[Broadcast] = deque()
-        self._behind: deque[Task] = deque()
-        #: Tasks that belong to one slot, until that slot has an idle worker.
-        self._pinned: dict[int, deque[Task]] = {}
+        self._backlog = Backlog()
+        self._queue = self._backlog.queue
         self._idle: dict[int, Worker] = {}
         #: Busy workers that can take more.
         self._open: dict[int, Worker] = {}
         #: Workers with something queued behind what they run, the longest silent first.
         self._deep: dict[int, Worker] = {}
-        #: Hosts whose supervisors watch time limits.
-        self._watching: dict[int, Host] = {}
         self._held = 0
         self._next_id = 1
         self._actions: list[Action] = []
+        self._watching = Watching(self._actions)
 
     # -- what the engine asks
 
@@ -85,8 +78,7 @@ class Scheduler:
     @property
     def waiting(self) -> int:
         """Tasks that were submitted and are in nobody's hands."""
-        pinned = sum(map(len, self._pinned.values()))
-        return len(self._queue) + len(self._behind) + len(self._barriers) + pinned
+        return len(self._backlog)
 
     @property
     def finished(self) -> bool:
@@ -100,35 +92,26 @@ class Scheduler:
 
     def take_actions(self) -> list[Action]:
         """What is to be done besides sending, oldest first."""
-        actions, self._actions = self._actions, []
+        if not self._actions:
+            return []
+        actions = list(self._actions)
+        self._actions.clear()
         return actions
 
     # -- tasks
 
     def submit(self, tasks: Iterable[Task]) -> None:
         """New tasks, in order."""
-        queue = self._behind if self._barriers else self._queue
-        before = len(queue)
-        queue.extend(tasks)
-        self.counts.submitted += len(queue) - before
+        self.counts.submitted += self._backlog.add(tasks)
 
     def broadcast(self, broadcast: Broadcast) -> None:
         """One task for each worker, after all that was submitted before and ahead of the rest."""
-        if self._barriers:
-            self._behind.append(_Fence(broadcast))
-        else:
-            self._barriers.append(broadcast)
+        self._backlog.add_broadcast(broadcast)
 
     def cancel_waiting(self, error: BaseException) -> None:
         """Fail everything that is in nobody's hands."""
-        tasks = [*self._queue, *self._behind, *(t for q in self._pinned.values() for t in q)]
-        barriers = list(self._barriers)
-        for place in (self._queue, self._behind, self._pinned, self._barriers):
-            place.clear()
-        for task in tasks:
-            task.fail(error)
-        for barrier in barriers:
-            barrier.fail(error)
+        for waiting in self._backlog.clear():
+            waiting.fail(error)
 
     # -- workers
 
@@ -152,6 +135,7 @@ class Scheduler:
         take = worker.tasks.pop
         answered: list[tuple[Task, Result]] = []
         append = answered.append
+        over = self._watching.over
         busy = spent = worker.busy
         work = worker.work
         last = items = done = 0
@@ -171,7 +155,7 @@ class Scheduler:
             work -= task.cost
             worker.nbytes -= task.nbytes
             if task.flags & _TIMED:
-                self._untimed(worker.host, now)
+                over(worker.host, task, now)
             append((task, result))
         if function is not None:
             function.estimate.add(busy - spent, items)
@@ -217,11 +201,12 @@ class Scheduler:
         """What is to be sent now, by worker. A worker comes up at most twice."""
         out: list[Assignment] = []
         while True:
-            if self._pinned:
+            if self._backlog.pinned:
                 out += self._assign_pinned(now)
             if not self._queue:
-                if not self._barriers or self._held or self._pinned or not self._lower(now):
+                if self._held or not self._backlog.blocked or not self.workers or self.coming:
                     return out
+                self._backlog.lower(self.workers.values())
                 continue
             worker = self._pick()
             if worker is None:
@@ -281,7 +266,7 @@ class Scheduler:
             nbytes += size
             sent += task.items
             if task.flags & _TIMED:
-                self._timed(worker.host)
+                self._watching.sent(worker.host, task)
             batch.append(task)
         worker.sent = sent
         self._next_id = next_id
@@ -303,37 +288,18 @@ class Scheduler:
             self._open.pop(worker.id, None)
             self._actions.append(RetireWorker(worker))
 
-    def _lower(self, now: int) -> bool:
-        """All before the first broadcast is done: let it through. False: a worker is missing."""
-        if not self.workers or self.coming:
-            return False
-        broadcast = self._barriers.popleft()
-        workers = sorted(self.workers.values(), key=lambda w: (w.slot, w.id))
-        for worker, task in zip(workers, broadcast.tasks(len(workers)), strict=True):
-            self._pinned.setdefault(worker.slot, deque()).append(task)
-        while self._behind and not self._barriers:
-            task = self._behind.popleft()
-            if isinstance(task, _Fence):
-                self._barriers.append(task.broadcast)
-            else:
-                self._queue.append(task)
-        return True
-
     def _assign_pinned(self, now: int) -> list[Assignment]:
         out: list[Assignment] = []
-        for worker in [w for w in self._idle.values() if w.slot in self._pinned]:
-            queue = self._pinned[worker.slot]
-            task = queue.popleft()
-            if not queue:
-                del self._pinned[worker.slot]
+        pinned = self._backlog.pinned
+        for worker in [w for w in self._idle.values() if w.slot in pinned]:
+            task = self._backlog.take_pinned(worker.slot)
             if task.start():
                 task.id = self._next_id
                 self._next_id += 1
                 worker.tasks[task.id] = task
                 worker.nbytes = task.nbytes
                 worker.sent += task.items
-                if task.flags & _TIMED:
-                    self._timed(worker.host)
+                self._watching.sent(worker.host, task)
                 self._dispatched(worker, [task], now)
                 out.append((worker, [task]))
         return out
@@ -356,19 +322,27 @@ class Scheduler:
             if known and id != report.started:
                 free.append(task)
             else:
-                free += self._blame(worker, task, report, known)
+                free += self._blame(judge(worker, task, report, known))
         self._held -= len(worker.tasks)
         worker.tasks = {}
-        self._requeue(worker, free)
+        self._backlog.give_back(worker.slot, free)
         self.coming += 1
         self._actions.append(ReplaceWorker(worker.host, worker.slot))
         if self.counts.trouble > self._patience():
+            last = lost_error(worker, report, 0)
             self.break_with(
-                PoolBroken(
-                    "workers die faster than work is completed; the last one: "
-                    f"{WorkerLost(worker.host.name, worker.pid, report.exitcode, 0, report.reason)}"
-                )
+                PoolBroken(f"workers die faster than work is completed; the last one: {last}")
             )
+
+    def _blame(self, verdict: Verdict) -> Sequence[Task]:
+        """Carry a verdict out; what is to be run again."""
+        self.counts.retried += verdict.retried
+        for task, error in verdict.failed:
+            self.counts.timeouts += isinstance(error, TaskTimeout)
+            # It is over, if badly: that is progress.
+            self.counts.trouble = max(0, self.counts.trouble - 1)
+            task.fail(error)
+        return verdict.again
 
     def _patience(self) -> int:
         return max(40, 8 * len(self.workers))
@@ -378,47 +352,7 @@ class Scheduler:
         for place in (self.workers, self._idle, self._open, self._deep):
             place.pop(worker.id, None)
         for task in worker.tasks.values():
-            if task.flags & _TIMED:
-                self._untimed(worker.host, now)
-
-    def _blame(self, worker: Worker, task: Task, report: Lost, known: bool) -> list[Task]:
-        """What is to be run again of a task whose worker was lost while it ran."""
-        before, blamed, after = task.split(report.item) if known else ((), task, ())
-        again: list[Task] = []
-        for part in (*before, blamed):
-            # The items before the blamed one ran too, but it was not they who took the worker down.
-            if part is blamed or task.terms.retries == 0:
-                part.attempts += 1
-            if part is blamed and report.reason == "timeout":
-                self.counts.timeouts += 1
-                error: Exception = TaskTimeout(
-                    f"{task.function.name} ran longer than its limit of {task.terms.timeout} s; "
-                    "its worker was killed and replaced"
-                )
-            elif part.attempts > task.terms.retries:
-                error = WorkerLost(
-                    worker.host.name,
-                    worker.pid,
-                    report.exitcode,
-                    part.attempts,
-                    report.reason,
-                    task.function.name,
-                )
-            else:
-                again.append(part)
-                self.counts.retried += part is blamed
-                continue
-            self.counts.trouble = max(0, self.counts.trouble - 1)
-            part.fail(error)
-        return [*again, *after]
-
-    def _requeue(self, worker: Worker, tasks: list[Task]) -> None:
-        """Back to the head of the queue, in order; a broadcast's stay with their slot."""
-        for task in reversed(tasks):
-            if getattr(task, "pinned", False):
-                self._pinned.setdefault(worker.slot, deque()).appendleft(task)
-            else:
-                self._queue.appendleft(task)
+            self._watching.over(worker.host, task, now)
 
     def recalled(self, worker: Worker, started: int, last: int) -> None:
         """What the worker holds after ``started`` and up to ``last`` will not run there."""
@@ -428,13 +362,12 @@ class Scheduler:
             del worker.tasks[task.id]
             worker.work -= task.cost
             worker.nbytes -= task.nbytes
-            if task.flags & _TIMED:
-                self._untimed(worker.host, worker.last_heard)
+            self._watching.over(worker.host, task, worker.last_heard)
             worker.sent -= task.items
         self._held -= len(back)
         self.counts.recalled += len(back)
         worker.round_trip.forget()
-        self._requeue(worker, back)
+        self._backlog.give_back(worker.slot, back)
         # It hangs in a task that is longer than thought: nothing more for it before that is done.
         self._open.pop(worker.id, None)
         self._settle(worker, reopen=False)
@@ -469,31 +402,4 @@ class Scheduler:
                 worker.recalling = True
                 head.function.estimate.at_least((now - worker.last_heard) / head.items)
                 self._actions.append(RecallTasks(worker, max(worker.tasks)))
-        for host in list(self._watching.values()):
-            if not host.timed and now - host.last_timed > _WATCH_NS:
-                host.watching = False
-                del self._watching[id(host)]
-                self._actions.append(WatchHost(host, False))
-
-    def _timed(self, host: Host) -> None:
-        host.timed += 1
-        if not host.watching:
-            host.watching = True
-            self._watching[id(host)] = host
-            self._actions.append(WatchHost(host, True))
-
-    def _untimed(self, host: Host, now: int) -> None:
-        host.timed -= 1
-        host.last_timed = now
-
-
-class _Fence(Task):
-    """The place of a broadcast among tasks that wait behind an earlier one."""
-
-    __slots__ = ("broadcast",)
-
-    def __init__(self, broadcast: Broadcast) -> None:
-        self.broadcast = broadcast
-
-    def fail(self, error: BaseException) -> None:
-        self.broadcast.fail(error)
+        self._watching.tick(now)

@@ -57,6 +57,9 @@ class Task:
         "terms",
     )
 
+    #: True for a task that stays with its slot when the worker is replaced.
+    pinned = False
+
     def __init__(
         self, function: Function, flags: int, payload: Payload, nbytes: int, terms: Terms
     ) -> None:

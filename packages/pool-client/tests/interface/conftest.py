@@ -35,7 +35,7 @@ class Gate:
 
 @pytest.fixture(scope="session", autouse=True)
 def warm_loop() -> None:
-    """Run a uvloop once: it keeps a pipe for the life of the process, which is no leak of a test."""
+    """Run a uvloop once: it keeps a pipe for the life of the process, which is no leak."""
     with contextlib.suppress(ImportError):
         import uvloop
 

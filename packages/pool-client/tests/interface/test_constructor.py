@@ -7,10 +7,10 @@ from typing import Any
 
 import interface_tasks as tasks
 import pytest
-from pool_client import LoopType, PickleType
-from pool_client import Pool as TypedPool
 from support import run_script
 
+from pool_client import LoopType, PickleType
+from pool_client import Pool as TypedPool
 
 Pool: Any = TypedPool  # wrong arguments are given on purpose
 
@@ -168,7 +168,7 @@ def test_qt_names_its_package() -> None:
         except ImportError:
             continue
         pytest.skip(f"{package} is installed")
-    with pytest.raises(Exception, match="(?i)qasync|quamash|qt"), Pool(1, worker_loop=4) as pool:
+    with pytest.raises(Exception, match=r"(?i)qasync|quamash|qt"), Pool(1, worker_loop=4) as pool:
         pool.run(abs, -1)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import interface_tasks as tasks
 import pytest
+
 from pool_client import Pool
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import interface_tasks as tasks
 import pytest
-from pool_client import Pool
 from support import run_script
+
+from pool_client import Pool
 
 NUMBERS = [1_000_000_007, 1_000_000_011, 999_999_937, 1_000_000_009, 999_983, 25]
 ARE_PRIME = [True, False, True, True, True, False]

@@ -10,8 +10,9 @@ from typing import Any
 
 import interface_tasks as tasks
 import pytest
-from pool_client import Pool, PoolBroken, RemoteException
 from support import wait_until
+
+from pool_client import Pool, PoolBroken, RemoteException
 
 
 def test_once_on_every_worker() -> None:
@@ -184,7 +185,7 @@ def test_initializer_that_cannot_be_pickled() -> None:
     import threading
 
     lock = threading.Lock()
-    with pytest.raises(Exception, match="(?i)lock"):  # noqa: SIM117
+    with pytest.raises(Exception, match=r"(?i)lock"):  # noqa: SIM117
         with Pool(1, initializer=lambda: lock) as pool:
             pool.run(abs, -1)
 

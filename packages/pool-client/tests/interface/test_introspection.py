@@ -5,10 +5,11 @@ import re
 from typing import Any
 
 import interface_tasks as tasks
-import pool_client
 import pytest
-from pool_client import Pool
 from support import is_alive, wait_until
+
+import pool_client
+from pool_client import Pool
 
 EXPORTS = [
     "Pool",

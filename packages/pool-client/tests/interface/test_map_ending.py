@@ -9,8 +9,9 @@ from typing import Any
 
 import interface_tasks as tasks
 import pytest
-from pool_client import Pool
 from support import wait_until
+
+from pool_client import Pool
 
 
 def test_work_starts_at_the_call(pool: Any, gate: Any) -> None:

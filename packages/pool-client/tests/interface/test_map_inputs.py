@@ -8,6 +8,7 @@ from typing import Any
 
 import interface_tasks as tasks
 import pytest
+
 from pool_client import Pool
 
 
@@ -240,6 +241,6 @@ def test_an_unpicklable_item_is_an_error_in_its_place(pool: Any) -> None:
     """An item that cannot be pickled fails alone, and names what it is."""
     results = pool.map(tasks.add, [1, 2, threading.Lock(), 4], chunksize=1)
     assert [next(results), next(results)] == [1, 2]
-    with pytest.raises(Exception, match="(?i)lock"):
+    with pytest.raises(Exception, match=r"(?i)lock"):
         next(results)
     assert pool.run(abs, -1) == 1

@@ -8,6 +8,7 @@ from typing import Any
 
 import interface_tasks as tasks
 import pytest
+
 from pool_client import Pool, RemoteException
 
 

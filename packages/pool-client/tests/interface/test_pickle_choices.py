@@ -4,8 +4,9 @@ from typing import Any
 
 import interface_tasks as tasks
 import pytest
-from pool_client import PickleType, Pool
 from support import run_script
+
+from pool_client import PickleType, Pool
 
 KINDS = list(PickleType)
 

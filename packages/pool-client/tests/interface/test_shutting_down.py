@@ -8,8 +8,9 @@ from typing import Any
 
 import interface_tasks as tasks
 import pytest
-from pool_client import Pool
 from support import is_alive, run_script, wait_until, worker_pids
+
+from pool_client import Pool
 
 
 def test_lazy_pool_starts_nothing() -> None:
@@ -28,7 +29,7 @@ def test_lazy_pool_starts_nothing() -> None:
     [
         lambda pool: pool.run(abs, -1),
         lambda pool: pool.submit(abs, -1).result(30),
-        lambda pool: list(pool.map(abs, [-1]))[0],
+        lambda pool: next(pool.map(abs, [-1])),
         lambda pool: pool.create() or 1,
     ],
     ids=["run", "submit", "map", "create"],
@@ -213,7 +214,7 @@ def test_use_after_shutdown(use: Any) -> None:
     """A pool that was shut down says so."""
     pool = Pool(1)
     pool.shutdown()
-    with pytest.raises(RuntimeError, match="(?i)shut ?down|closed"):
+    with pytest.raises(RuntimeError, match=r"(?i)shut ?down|closed"):
         use(pool)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import interface_tasks as tasks
 import pytest
+
 from pool_client import PickleType, Pool, RemoteException
 
 
@@ -217,7 +218,7 @@ def test_unpicklable_result_names_the_function(pool: Any) -> None:
     def make_lock() -> Any:
         return threading.Lock()
 
-    with pytest.raises(pickle.PicklingError, match="(?i)lock"):
+    with pytest.raises(pickle.PicklingError, match=r"(?i)lock"):
         pool.run(make_lock)
 
 

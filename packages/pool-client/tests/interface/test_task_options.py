@@ -5,6 +5,7 @@ from typing import Any
 
 import interface_tasks as tasks
 import pytest
+
 from pool_client import Pool, TaskTimeout, WorkerLost
 
 METHODS = ["submit", "run", "run_async", "map", "map_async", "run_on_all", "run_on_all_async"]

@@ -11,8 +11,9 @@ from typing import Any
 
 import interface_tasks as tasks
 import pytest
-from pool_client import Pool
 from support import descendants, run_script
+
+from pool_client import Pool
 
 LIMITS = ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"]
 

@@ -1,5 +1,7 @@
 """Sizes of chunks, how many are out, how far is read ahead."""
 
+from typing import Any
+
 import pytest
 
 from pool_client.mapping.chunking import (
@@ -22,7 +24,7 @@ from pool_client.mapping.chunking import (
 MS = 1_000_000
 
 
-def grown(nanos: int, **kwargs: int) -> Policy:
+def grown(nanos: int, **kwargs: Any) -> Policy:
     """A policy that has seen many chunks of items that take so long."""
     policy = Policy(**kwargs)
     for _ in range(10):

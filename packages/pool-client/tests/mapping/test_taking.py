@@ -162,6 +162,21 @@ def test_time_left() -> None:
         taker.seconds_left()
 
 
+def test_nothing_is_read_past_the_time_limit() -> None:
+    flow, chunks = make_flow()
+    clock = Clock()
+    taker = Taker(flow, 1.0, clock)
+    flow.submit([1])
+    chunks.run()
+    taker.begin()
+    assert flow.quota() == 1
+    clock.now = 10**9
+    taker.begin()
+    assert flow.quota() == 0
+    assert taker.take() == [2]
+    assert not taker.over()
+
+
 @pytest.mark.parametrize("timeout", [None, float("inf"), 1e12])
 def test_no_time_limit(timeout: float | None) -> None:
     taker = Taker(make_flow()[0], timeout, Clock())

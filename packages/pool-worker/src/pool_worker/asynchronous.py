@@ -9,7 +9,8 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, NoReturn
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pool_protocol.messages import Cancel, Message
 from pool_worker.channel import Closed
@@ -25,17 +26,20 @@ class LoopMode:
 
     def __init__(self, worker: "Worker") -> None:
         self._worker = worker
-        self._loop = worker.make_loop()
+        self._loop = worker.loop or worker.make_loop()
         self._queue: deque[Message] = deque()
         self._task: asyncio.Task[None] | None = None
         self._waiting: Waiting | None = None
         self._cancelled = False
         self._error: BaseException | None = None
 
-    def run(self, waiting: "Waiting", rest: Iterator[Message]) -> NoReturn:
+    def run(self, waiting: "Waiting | None", rest: Iterator[Message]) -> NoReturn:
         """Go on with ``waiting`` and then ``rest``. Raises Closed, OSError, PoolError."""
         self._queue.extend(rest)
-        self._loop.call_soon(self._guard, lambda: self._await(waiting))
+        if waiting is None:
+            self._loop.call_soon(self._guard, self._pump)
+        else:
+            self._loop.call_soon(self._guard, partial(self._await, waiting))
         self._loop.add_reader(self._worker.channel.socket, self._guard, self._readable)
         while self._error is None:
             # A task may stop the loop; it is not the task's to stop.
@@ -134,6 +138,11 @@ class LoopMode:
         worker.deliver(waiting.id, time.monotonic_ns() - waiting.began, *outcome)
         self._task = self._waiting = None
         self._pump()
+
+
+async def awaited(value: Any) -> Any:
+    """What an awaitable gives."""
+    return await value
 
 
 def _close(values: list[object]) -> None:

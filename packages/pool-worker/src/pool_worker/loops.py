@@ -1,8 +1,11 @@
-"""The event loops on which asynchronous tasks can run. Nothing of asyncio is loaded here."""
+"""The event loops on which asynchronous tasks can run.
+
+Nothing of asyncio is loaded before a loop is made, unless a loop was asked for by name.
+"""
 
 import sys
 from collections.abc import Callable
-from importlib.util import find_spec
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from pool_protocol import LoopType
@@ -23,12 +26,19 @@ def loop_maker(kind: LoopType) -> "Callable[[], AbstractEventLoop]":
 
 
 def _need(module: str, what: str) -> None:
-    if find_spec(module) is None:
-        raise ImportError(f"the {module} event loop needs {what}: pip install {what.split()[0]}")
+    try:
+        import_module(module)
+    except ImportError as error:
+        raise ImportError(
+            f"the {module} event loop needs {what}: pip install {what.split()[0]} ({error})"
+        ) from error
 
 
 def _default() -> "AbstractEventLoop":
-    return _asyncio() if find_spec("uvloop") is None else _uvloop()
+    try:
+        return _uvloop()
+    except ImportError:
+        return _asyncio()
 
 
 def _asyncio() -> "AbstractEventLoop":

@@ -10,9 +10,9 @@ import os
 import pickle
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from pool_protocol import (
     FrameTooLarge,
@@ -48,6 +48,9 @@ from pool_worker.page import AREA, DONE, END, SIZE, SKIP_FROM, SKIP_TO, STARTED,
 from pool_worker.runner import ERROR, TINY, Pending, Runner, is_awaitable
 from pool_worker.settings import Settings
 
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
 #: Results wait for company no longer than this, in ns.
 GATHER_NS = 1_000_000
 
@@ -70,6 +73,8 @@ class Worker:
         self.cancelled: set[int] = set()
         self.runner: Runner
         self.make_loop = loop_maker(LoopType.default)
+        #: Where tasks are awaited, once there is anything to await.
+        self.loop: AbstractEventLoop | None = None
         self._flushed = 0
         self._most = SIZE - AREA
 
@@ -90,7 +95,15 @@ class Worker:
         if setup.blob:
             initializer, arguments = functions.unpack(setup.blob)
             if initializer is not None:
-                initializer(*arguments)
+                self._initialize(initializer, arguments)
+
+    def _initialize(self, initializer: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        value = initializer(*arguments)
+        if is_awaitable(value):
+            from pool_worker.asynchronous import awaited
+
+            self.loop = self.make_loop()
+            self.loop.run_until_complete(awaited(value))
 
     def begin(self) -> list[Message]:
         """Wait for the set-up and answer it; what was received with it. Exits if it fails."""
@@ -117,8 +130,8 @@ class Worker:
         while True:
             self.note_cancelled(messages)
             rest = iter(messages)
-            waiting = self.run(rest)
-            if waiting is not None:
+            waiting = None if self.loop is not None else self.run(rest)
+            if waiting is not None or self.loop is not None:
                 from pool_worker.asynchronous import LoopMode
 
                 LoopMode(self).run(waiting, rest)

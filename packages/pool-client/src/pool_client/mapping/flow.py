@@ -55,7 +55,8 @@ class Flow:
     """What was read, what is out, what can be taken.
 
     ``length`` is the number of items in all, where it is known. ``error`` is what ends the map
-    after the results of everything that was read.
+    after the results of everything that was read. ``whole``: whatever is not taken, read on.
+    ``expired``: read no more.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Flow:
         self.closed = False
         self.abandoned = False
         self.whole = False
+        self.expired = False
         self.hungry = False
         self.error: BaseException | None = None
         self.wake_taker: Wake | None = None
@@ -100,7 +102,7 @@ class Flow:
         """The size of the next chunks, and how many of them may be read now."""
         if self.arrived:
             self._absorb()
-        if self.ended or self.closed:
+        if self.ended or self.closed or self.expired:
             return 0, 0
         workers = self._chunks.workers
         policy = self.policy

@@ -22,7 +22,13 @@ class Taker:
         self._error: BaseException | None = None
 
     def begin(self) -> None:
-        """The results that were given are taken. Raises the error that comes after them."""
+        """The results that were given are taken. Raises the error that comes after them.
+
+        Past the time limit what was read is still given as far as it is finished, but no more is
+        read, or an input without end would never meet its limit.
+        """
+        if self.deadline is not None and self._clock() >= self.deadline:
+            self._flow.expired = True
         self._flow.count_taken(self._count)
         self._count = 0
         self._raise()
