@@ -22,7 +22,8 @@ from pool_client import Pool
 from .tasks import hold
 
 WORKERS = 2
-BURST = 1000
+BURST = 10_000
+"""Tasks that `repeat` submits before it lets the event loop have a turn."""
 EXECUTOR = "ProcessPoolExecutor"
 MULTIPROCESSING = "multiprocessing.Pool"
 LOKY = "loky"

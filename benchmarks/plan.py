@@ -33,8 +33,8 @@ def interleave(
     """Let the contestants take turns and return each one's figure for each round.
 
     No round but the first is begun that would end later than after `seconds`, as far as the one
-    before it tells, so that a measure ends in a bounded time on a slow machine. The garbage collector keeps running as it always does;
-    what the contestant before left behind is collected first.
+    before it tells, so that a measure ends in a bounded time on a slow machine. The garbage
+    collector keeps running as it always does; what the one before left behind is collected first.
     """
     figures: dict[Name, list[float]] = {name: [] for name in contestants}
     deadline = time.monotonic() + seconds

@@ -5,6 +5,7 @@ import bz2
 from pathlib import Path
 
 import eventkit as ev
+
 import pool_client.poolmap  # gives every event `poolmap`
 from pool_client import Pool
 

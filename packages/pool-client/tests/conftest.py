@@ -5,20 +5,15 @@ import gc
 import importlib
 import os
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import support
 
 TESTS = Path(__file__).resolve().parent
-if str(TESTS) not in sys.path:
-    sys.path.insert(0, str(TESTS))
-
-import support  # found through the line above, whatever the import mode
-
 #: Seconds that one test may take before the whole run is ended with the stacks of all threads.
 TEST_TIMEOUT = 60.0
 #: Seconds that processes, threads and descriptors have to disappear after a test.

@@ -29,7 +29,7 @@ def wait_until(
 ) -> T:
     """Call *condition* until it returns something true, and return that.
 
-    *timeout* and *interval* are in seconds. Raises ``AssertionError``, naming *what* was waited for.
+    *timeout* and *interval* are in seconds. Raises ``AssertionError``, naming *what* was awaited.
     """
     deadline = time.monotonic() + timeout
     while not (value := condition()):
@@ -74,6 +74,12 @@ def is_alive(pid: int) -> bool:
     """Tell whether *pid* runs (a zombie does not)."""
     process = look_at(pid)
     return process is not None and process.state not in "ZX"
+
+
+def kill(pid: int) -> None:
+    """Send SIGKILL, if the process is still there."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def all_processes() -> dict[int, Process]:
@@ -281,8 +287,8 @@ def run_script(
 ) -> "subprocess.CompletedProcess[str]":
     """Run Python on *source* to its end and return its output.
 
-    *timeout* is in seconds; after it the process is made to dump its stacks. *code* is the exit code
-    that is asserted (None: any). Other arguments are those of `started_script`.
+    *timeout* is in seconds; after it the process is made to dump its stacks. *code* is the exit
+    code that is asserted (None: any). Other arguments are those of `started_script`.
     """
     with started_script(source, *args, **kwargs) as process:
         try:

@@ -1,4 +1,4 @@
-"""The shared test support: it must find what it looks for, or the tests that use it prove nothing."""
+"""The shared test support: it must find what it looks for, or its tests prove nothing."""
 
 import os
 import subprocess

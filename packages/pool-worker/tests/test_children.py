@@ -15,6 +15,9 @@ from pool_worker import children, linux
 from pool_worker.children import Children
 from pool_worker.page import AREA, Page, Pages
 
+# Only a sleeper is forked here, beside pytest-timeout's thread.
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+
 EMPTY = pickle.dumps(())
 
 

@@ -293,6 +293,18 @@ def test_retire_finishes_what_it_holds(client: Client, worker: Worker, folder: P
     assert os.path.exists(file)
 
 
+def test_exit_functions_that_wait_for_ever(client: Client, worker: Worker) -> None:
+    def wait() -> None:
+        import pool_worker.process
+
+        pool_worker.process.EXIT_PATIENCE = 0.05
+        atexit.register(time.sleep, 1000)
+
+    worker.call(wait)
+    worker.retire()
+    assert client.lost().exitcode == 0
+
+
 def test_the_end_of_the_connection_ends_it(client: Client, worker: Worker) -> None:
     worker.socket.close()
     assert client.lost().exitcode == 0

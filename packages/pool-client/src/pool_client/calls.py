@@ -1,13 +1,14 @@
 """Tasks of one call: ``submit``, ``run``, ``run_async`` and ``run_on_all``."""
 
 import asyncio
+import contextlib
 import weakref
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import CancelledError
 from typing import Any
 
-from pool_client.futures import AsyncTaskFuture, TaskFuture
+from pool_client.futures import AsyncTaskFuture
 from pool_client.outcomes import unpack_error, unpack_value
 from pool_client.tasks import Function, Task, Terms
 from pool_protocol import Payload, Serializer
@@ -69,10 +70,7 @@ class Call(Task):
         """Settle a `TaskFuture`."""
         if error is None:
             self.future.set_result(value)
-        elif isinstance(error, CancelledError) and self.future.cancel():
-            # `concurrent.futures.wait` counts it as done only from here on.
-            self.future.set_running_or_notify_cancel()
-        else:
+        elif not isinstance(error, CancelledError) or not self.future.cancel():
             self.future.set_exception(error)
 
 
@@ -140,11 +138,13 @@ class Mailbox:
         if not self._woken:
             self._woken = True
             loop = self._loop()
-            try:
+            with contextlib.suppress(RuntimeError):
                 if loop is not None:
                     loop.call_soon_threadsafe(self._empty)
-            except RuntimeError:
-                self._outcomes.clear()  # that loop is closed: nobody can be waiting
+                    return
+            # That loop is closed or gone: nobody can be waiting.
+            self._outcomes.clear()
+            self._woken = False
 
     def _empty(self) -> None:
         self._woken = False
@@ -224,7 +224,8 @@ class BroadcastCall:
     def answer(self, index: int, value: Any, error: BaseException | None) -> None:
         """What one worker answered; the first error wins, after all have answered."""
         self._values[index] = value
-        self._error = self._error or error
+        if self._error is None:
+            self._error = error
         self._missing -= 1
         if not self._missing:
             self.model.deliver(self._values, self._error)

@@ -4,8 +4,8 @@ A chunk is delivered whole. If its worker is lost it is split: the item that was
 again by itself, those before and after it in chunks of their own.
 """
 
+import contextlib
 import pickle
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -30,6 +30,8 @@ def pack_items(
     if len(items) == 1 or is_plain(items):
         try:
             return serializer.pack(list(items), streamed), 0, errors
+        except KeyboardInterrupt:
+            raise
         except BaseException as error:
             if len(items) == 1:
                 return b"", 0, {0: unpicklable(items[0], error)}
@@ -37,6 +39,8 @@ def pack_items(
     for index, item in enumerate(items):
         try:
             bodies.append(pack_whole(item, serializer))
+        except KeyboardInterrupt:
+            raise
         except BaseException as error:  # user code: __reduce__ may raise anything
             errors[index] = unpicklable(item, error)
             bodies.append(pickle.dumps(None))
@@ -48,7 +52,9 @@ def pack_whole(value: Any, serializer: Serializer) -> bytes:
     packed = serializer.pack(value)
     if isinstance(packed, Packed):
         if packed.buffers:
-            return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+            import cloudpickle  # for what else is in the value: see `pool_protocol.serializers`
+
+            return bytes(cloudpickle.dumps(value, pickle.HIGHEST_PROTOCOL))
         return b"".join(packed.stream)
     return packed
 
@@ -70,9 +76,6 @@ class Chunk:
     It is the handle of the submitted chunk, and says ``done`` with its `Answers` once all are in.
     """
 
-    #: Sending and cancelling happen in different threads; one lock serves all chunks.
-    _lock = threading.Lock()
-
     def __init__(
         self,
         items: list[Any],
@@ -91,21 +94,26 @@ class Chunk:
         self._max_message: int | None = None
         self._cancelled = False
         self._sent = False
+        #: Whoever takes this decides whether the chunk is sent. Not a lock: cancelling happens in
+        #: other threads and in finalizers, which may come while this one is deciding.
+        self._undecided = [None]
         self._done = done
         self._missing = len(items)
         self._answers = Answers(serializer)
 
     def cancel(self) -> bool:
         """Withdraw the chunk; True if it was not sent, and then ``done`` is not called."""
-        with self._lock:
-            self._cancelled = self._cancelled or not self._sent
-            return self._cancelled
+        with contextlib.suppress(IndexError):
+            self._undecided.pop()
+            self._cancelled = True
+        return self._cancelled
 
     def begin(self) -> bool:
         """It is about to be sent. False: it was withdrawn."""
-        with self._lock:
-            self._sent = not self._cancelled
-            return self._sent
+        with contextlib.suppress(IndexError):
+            self._undecided.pop()
+            self._sent = True
+        return self._sent
 
     def task(self, start: int, stop: int) -> "ChunkTask | None":
         """The task for some of the items; None when none of them can be sent."""
@@ -133,9 +141,12 @@ class Chunk:
     def tasks(self, max_message: int | None = None) -> list["ChunkTask"]:
         """The tasks of the whole chunk: one, unless items cannot be pickled or are too large."""
         self._max_message = max_message
-        return self._cover(0, len(self.items))
+        tasks = self.cover(0, len(self.items))
+        self.nbytes = sum(task.nbytes for task in tasks)
+        return tasks
 
-    def _cover(self, start: int, stop: int) -> list["ChunkTask"]:
+    def cover(self, start: int, stop: int) -> list["ChunkTask"]:
+        """The tasks of some of the items; what cannot be sent is answered."""
         if start == stop:
             return []
         try:
@@ -150,20 +161,19 @@ class Chunk:
             except FrameTooLarge as error:
                 middle = (start + stop) // 2
                 if middle > start:
-                    return self._cover(start, middle) + self._cover(middle, stop)
+                    return self.cover(start, middle) + self.cover(middle, stop)
                 self.answer(start, stop, error)
                 return []
-        self.nbytes += task.nbytes
         return [task]
 
     def _patch(self, start: int, stop: int, errors: dict[int, BaseException]) -> list["ChunkTask"]:
         tasks: list[ChunkTask] = []
         begin = start
         for index, error in sorted(errors.items()):
-            tasks += self._cover(begin, start + index)
+            tasks += self.cover(begin, start + index)
             begin = start + index + 1
             self.answer(start + index, begin, error)
-        return tasks + self._cover(begin, stop)
+        return tasks + self.cover(begin, stop)
 
     def answer(self, start: int, stop: int, answer: Result | BaseException) -> None:
         """Some of the items are known now."""
@@ -276,12 +286,27 @@ class ChunkTask(Task):
         before = self._part(self.start_index, at)
         blamed = self._part(at, at + 1)
         after = self._part(at + 1, self.stop_index)
+        if not blamed:
+            return before, _Answered(self.chunk, at, at + 1, 0, b""), after
         return before, blamed[0], after
 
-    def _part(self, start: int, stop: int) -> list[Task]:
-        if start == stop:
-            return []
-        task = self.chunk.task(start, stop)
-        assert task is not None, "it could be packed before"
-        task.attempts = self.attempts
-        return [task]
+    def _part(self, start: int, stop: int) -> "list[ChunkTask]":
+        # Packed anew. Items may have changed meanwhile; those that cannot be packed any more are
+        # answered there and then.
+        parts = self.chunk.cover(start, stop)
+        for part in parts:
+            part.attempts = self.attempts
+        return parts
+
+
+class _Answered(ChunkTask):
+    """A part that has its answer already."""
+
+    __slots__ = ()
+
+    def start(self) -> bool:
+        """There is nothing to send."""
+        return False
+
+    def fail(self, error: BaseException) -> None:
+        """It has its answer."""

@@ -27,6 +27,8 @@ _NAMES = 1024
 _LONGEST = 100
 
 _BY_IDENTITY = (types.FunctionType, type)
+#: Functions and methods written in C: they have no module of their own, or no use for it.
+_OF_C = (types.BuiltinFunctionType, types.MethodDescriptorType, types.WrapperDescriptorType)
 
 
 class FunctionTable:
@@ -58,7 +60,9 @@ class FunctionTable:
         with self._lock:
             function = self._by_bytes.get(blob)
             if function is None:
-                function = Function(self._next, name_of(func)[:_LONGEST], blob, not is_by_reference(func))
+                function = Function(
+                    self._next, name_of(func)[:_LONGEST], blob, not is_by_reference(func)
+                )
                 self._next += 1
                 self._by_bytes[blob] = function
                 self._evict()
@@ -110,7 +114,7 @@ def is_by_reference(func: Any) -> bool:
     module = getattr(func, "__module__", None)
     name = getattr(func, "__qualname__", None)
     if module is None or name is None or module == "__main__":
-        return isinstance(func, types.BuiltinFunctionType)
+        return isinstance(func, _OF_C)
     found: Any = sys.modules.get(module)
     for part in name.split("."):
         found = getattr(found, part, None)

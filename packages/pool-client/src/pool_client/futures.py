@@ -13,7 +13,6 @@ import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError, Future
 from concurrent.futures._base import (
-    CANCELLED,
     CANCELLED_AND_NOTIFIED,
     FINISHED,
     LOGGER,
@@ -22,7 +21,7 @@ from concurrent.futures._base import (
 )
 from typing import Any
 
-_DONE = frozenset({CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED})
+_DONE = frozenset({CANCELLED_AND_NOTIFIED, FINISHED})
 
 
 class TaskFuture(Future[Any]):
@@ -30,51 +29,52 @@ class TaskFuture(Future[Any]):
 
     States and waiters change under ``lock``, which the futures of one pool share. The base
     class's functions (``wait``, ``as_completed``) lock ``_condition``; that is made from the same
-    lock, so both see the same state.
+    lock, so both see the same state. A cancelled future is done at once: unlike the base class's
+    it does not wait, in the state CANCELLED, for an executor to come by and notice.
     """
 
     _state: str = PENDING
     _result: Any = None
     _exception: BaseException | None = None
     _done_callbacks: Any = ()
-    _made: threading.Condition | None = None
     #: The lock of all futures, reentrant as the base class's condition is.
     lock = threading.RLock()
 
     def __init__(self) -> None:
         """Not the base class's: it would make the condition. What it sets is on the class here."""
 
-    @property
-    def _waiters(self) -> list[Any]:
-        waiters: list[Any] = self.__dict__.setdefault("_waiting", [])
-        return waiters
-
-    @property
-    def _condition(self) -> threading.Condition:
-        made = self._made
-        if made is None:
+    def __getattr__(self, name: str) -> Any:
+        """What the base class makes at once is made when somebody first asks for it."""
+        if name == "_condition":
             with self.lock:
-                made = self._made
-                if made is None:
-                    made = self._made = threading.Condition(self.lock)
-        return made
+                return self.__dict__.setdefault(name, threading.Condition(self.lock))
+        if name == "_waiters":
+            with self.lock:
+                return self.__dict__.setdefault(name, [])
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a future cannot be pickled; pass its result() instead")
 
     def __repr__(self) -> str:
         state = self._state.lower()
         if self._state == FINISHED:
             error = self._exception
-            what = f"raised {type(error).__name__}" if error else f"returned {_type(self._result)}"
+            what = f"returned {_type(self._result)}" if error is None else f"raised {_type(error)}"
             return f"<TaskFuture at {id(self):#x} state={state} {what}>"
         return f"<TaskFuture at {id(self):#x} state={state}>"
 
     def done(self) -> bool:
+        """True once there is a result, an error, or it was cancelled."""
         return self._state in _DONE
 
     def running(self) -> bool:
+        """True from when it is sent to a worker until it is done."""
         return self._state == RUNNING
 
     def cancelled(self) -> bool:
-        return self._state in (CANCELLED, CANCELLED_AND_NOTIFIED)
+        """True once it was cancelled; it never runs then."""
+        return self._state == CANCELLED_AND_NOTIFIED
 
     def cancel(self) -> bool:
         """Cancel the task if it was not sent to a worker yet; True if it is cancelled."""
@@ -83,9 +83,8 @@ class TaskFuture(Future[Any]):
                 return False
             if self._state != PENDING:
                 return True
-            self._state = CANCELLED
-            if self._made is not None:
-                self._made.notify_all()
+            self._state = CANCELLED_AND_NOTIFIED
+            self._tell("add_cancelled")
         self._invoke()
         return True
 
@@ -110,7 +109,7 @@ class TaskFuture(Future[Any]):
         condition = self._condition
         with condition:
             condition.wait_for(self.done, timeout)
-        if self._state in (CANCELLED, CANCELLED_AND_NOTIFIED):
+        if self._state == CANCELLED_AND_NOTIFIED:
             raise CancelledError
         if self._state != FINISHED:
             raise TimeoutError
@@ -125,7 +124,10 @@ class TaskFuture(Future[Any]):
 
     def _invoke(self) -> None:
         for fn in self._done_callbacks:
-            self._call(fn)
+            try:
+                self._call(fn)
+            except BaseException:  # SystemExit, for one, would end the engine's thread
+                LOGGER.exception("exception calling callback for %r", self)
 
     def _call(self, fn: Callable[["TaskFuture"], object]) -> None:
         try:
@@ -134,23 +136,18 @@ class TaskFuture(Future[Any]):
             LOGGER.exception("exception calling callback for %r", self)
 
     def set_running_or_notify_cancel(self) -> bool:
-        if self._state == PENDING:
-            with self.lock:
-                if self._state == PENDING:
-                    self._state = RUNNING
-                    return True
+        """For the engine: it is about to be sent, perhaps again. False: it is done."""
         with self.lock:
-            if self._state == CANCELLED:
-                self._state = CANCELLED_AND_NOTIFIED
-                for waiter in self.__dict__.get("_waiting", ()):
-                    waiter.add_cancelled(self)
-                return False
-        return self._state == RUNNING
+            if self._state == PENDING:
+                self._state = RUNNING
+            return self._state == RUNNING
 
     def set_result(self, result: Any) -> None:
+        """For the engine. Whatever came first counts."""
         self._finish(result, None)
 
     def set_exception(self, exception: BaseException | None) -> None:
+        """For the engine. Whatever came first counts."""
         self._finish(None, exception)
 
     def _finish(self, result: Any, exception: BaseException | None) -> None:
@@ -160,14 +157,17 @@ class TaskFuture(Future[Any]):
             self._result = result
             self._exception = exception
             self._state = FINISHED
-            extras = self.__dict__
-            if "_made" in extras:
-                extras["_made"].notify_all()
-            if "_waiting" in extras:
-                for waiter in extras["_waiting"]:
-                    (waiter.add_exception if exception else waiter.add_result)(self)
+            self._tell("add_result" if exception is None else "add_exception")
         if self._done_callbacks:
             self._invoke()
+
+    def _tell(self, event: str) -> None:
+        extras = self.__dict__
+        if "_condition" in extras:
+            extras["_condition"].notify_all()
+        if "_waiters" in extras:
+            for waiter in extras["_waiters"]:
+                getattr(waiter, event)(self)
 
 
 def renew_locks() -> None:

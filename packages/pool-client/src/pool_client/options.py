@@ -1,5 +1,7 @@
 """The arguments of ``Pool``, checked."""
 
+import numbers
+import operator
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -46,22 +48,27 @@ def count(name: str, value: Any, least: int) -> int | None:
     """A whole number of at least ``least``, or None. Raises TypeError or ValueError."""
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int):
+    try:
+        number = operator.index(value)  # NumPy's integers too
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool):
         raise TypeError(f"{name} must be a whole number or None, not {value!r}")
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, not {value}")
-    return value
+    if number < least:
+        raise ValueError(f"{name} must be at least {least}, not {number}")
+    return number
 
 
 def seconds(name: str, value: Any) -> float | None:
     """A positive number of seconds, or None. Raises TypeError or ValueError."""
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a number of seconds or None, not {value!r}")
-    if not value > 0:
+    number = float(value)
+    if not number > 0:
         raise ValueError(f"{name} must be more than 0 seconds, not {value}")
-    return float(value)
+    return number
 
 
 def resolve_hosts(

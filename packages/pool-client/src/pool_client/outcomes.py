@@ -21,13 +21,14 @@ def unpack_error(payload: Any, serializer: Serializer) -> BaseException:
         return RemoteException(f"an error that cannot be read: {error!r}")
     if blob is not None:
         try:
-            error = serializer.unpack(blob)
+            brought = serializer.unpack(blob)
         except BaseException as failure:  # whatever the user's __setstate__ may raise
             text = f"{text} (and it cannot be unpickled here: {failure!r})"
         else:
-            if isinstance(error, BaseException):
-                error.__cause__ = RemoteException(trace, type_name)
-                return error
+            if isinstance(brought, BaseException):
+                # Past a __setattr__ of its own: that of a frozen dataclass refuses.
+                BaseException.__setattr__(brought, "__cause__", RemoteException(trace, type_name))
+                return brought
     return RemoteException(trace or f"{type_name}: {text}", type_name)
 
 

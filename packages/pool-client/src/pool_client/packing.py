@@ -10,6 +10,8 @@ from pool_protocol.frames import HEADER_SIZE, LARGE
 from pool_protocol.messages import TaskFlag
 
 _LIMIT = struct.Struct("<Q")
+#: The longest limit that travels, in ns: 292 years.
+_FOREVER = 2.0**63
 _KWARGS = int(TaskFlag.KWARGS)
 _TIMED = int(TaskFlag.TIMED)
 
@@ -28,10 +30,10 @@ def pack_call(
     """
     try:
         payload = serializer.pack((args, kwargs) if kwargs else args, function.large)
-    except (RecursionError, MemoryError):
+    except (RecursionError, MemoryError, KeyboardInterrupt):
         raise
     except BaseException as error:  # user code: __reduce__ may raise anything
-        raise _unpicklable(function, args, kwargs, error) from error
+        raise _unpicklable(serializer, function, args, kwargs, error) from error
     flags = _KWARGS if kwargs else 0
     if timeout is not None:
         payload = with_limit(payload, timeout)
@@ -46,7 +48,7 @@ def pack_call(
 
 def with_limit(payload: Payload, seconds: float) -> Payload:
     """A payload that opens with a time limit for each call."""
-    prefix = _LIMIT.pack(max(1, int(seconds * 1e9)))
+    prefix = _LIMIT.pack(int(min(max(1.0, seconds * 1e9), _FOREVER)))
     if isinstance(payload, Packed):
         return Packed([prefix, *payload.stream], payload.buffers)
     return prefix + payload
@@ -62,11 +64,15 @@ def check_size(size: int, limit: int) -> None:
 
 
 def _unpicklable(
-    function: Function, args: tuple[Any, ...], kwargs: dict[str, Any], error: BaseException
+    serializer: Serializer,
+    function: Function,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    error: BaseException,
 ) -> pickle.PicklingError:
     for name, value in [*enumerate(args), *kwargs.items()]:
         try:
-            pickle.dumps(value)
+            serializer.pack(value)
         except BaseException:
             what = f"argument {name!r} of type {type(value).__qualname__}"
             break

@@ -1,22 +1,17 @@
-"""What the fault tests run in workers. Standard library only, so that a worker imports it quickly.
+"""What the fault tests run in workers. It imports little: each of many workers imports it.
 
 Tasks keep their records outside the pool: in a file, to which each appends lines.
 """
 
-import asyncio
 import collections
 import contextlib
-import faulthandler
 import itertools
 import os
-import resource
 import signal
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 # Records outside the pool
@@ -34,7 +29,8 @@ def note(log: str, text: object) -> None:
 def noted(log: str) -> list[str]:
     """Return the lines of *log*, none where there is no such file."""
     try:
-        return Path(log).read_text().splitlines()
+        with open(log) as lines:
+            return lines.read().splitlines()
     except FileNotFoundError:
         return []
 
@@ -84,16 +80,20 @@ def await_or_make(path: str | None, make: str | None = None) -> str:
     while path is not None and not os.path.exists(path):
         time.sleep(0.002)
     if make is not None:
-        Path(make).touch()
+        note(make, "made")
     return "done"
 
 
 async def sleep_async(seconds: float, value: Any = None) -> Any:
+    import asyncio
+
     await asyncio.sleep(seconds)
     return value
 
 
 async def sleep_until_cancelled(log: str) -> None:
+    import asyncio
+
     note(log, "started")
     try:
         await asyncio.sleep(600)
@@ -123,6 +123,8 @@ def end_by_signal(number: int = signal.SIGKILL) -> None:
 
 
 def end_by_fault() -> None:
+    import faulthandler
+
     faulthandler._sigsegv()  # type: ignore[attr-defined]
 
 
@@ -178,7 +180,7 @@ def die_while_answering(log: str, size: int, delay: float, times: int) -> bytes:
 
 
 def kill_one_of(pids: str, log: str, number: int) -> int:
-    """Kill the next worker listed in the file *pids*, unless this is the one, and return a double."""
+    """Kill the next worker of the file *pids*, unless this is the one, and return a double."""
     note(log, number)
     everyone = [int(pid) for pid in noted(pids)]
     victim = everyone[number % len(everyone)]
@@ -217,6 +219,8 @@ def stop_oneself(log: str) -> None:
 
 
 async def never_finish(log: str) -> None:
+    import asyncio
+
     note(log, os.getpid())
     await asyncio.sleep(600)
 
@@ -253,8 +257,11 @@ def double_or_hang(log: str, number: int, bad: int) -> int:
 
 def exhaust_memory(headroom: int) -> None:
     """Ask for more memory than this process may have: an ordinary MemoryError."""
+    import resource
+
     old = resource.getrlimit(resource.RLIMIT_AS)
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    with open("/proc/self/statm") as statm:
+        used = int(statm.read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + headroom, old[1]))
     try:
         bytearray(4 * headroom)
@@ -283,6 +290,8 @@ def read_standard_input() -> bytes:
 
 def leave_child(new_session: bool = False) -> int:
     """Start a process that nobody waits for, and return its pid."""
+    import subprocess
+
     nothing = subprocess.DEVNULL
     return subprocess.Popen(
         ["sleep", "1000"], stdout=nothing, stderr=nothing, start_new_session=new_session
@@ -291,6 +300,8 @@ def leave_child(new_session: bool = False) -> int:
 
 def leave_grandchild() -> int:
     """Start a daemon in the old way: its parent ends at once, so it is an orphan."""
+    import subprocess
+
     code = (
         "import subprocess; nothing = subprocess.DEVNULL; "
         "print(subprocess.Popen(['sleep', '1000'], stdout=nothing, stderr=nothing,"
@@ -319,6 +330,8 @@ def exit_politely(code: object) -> None:
 
 
 async def exit_politely_async(code: int) -> None:
+    import asyncio
+
     await asyncio.sleep(0)
     sys.exit(code)
 
@@ -439,6 +452,8 @@ class FailsToRebuild(Exception):
 
 def raise_this(kind: str) -> None:
     """Raise one of the troublesome exceptions."""
+    import asyncio
+
     raise {
         "attributed": lambda: Attributed("deep"),
         "two arguments": lambda: TwoArguments("this", "that"),

@@ -43,15 +43,20 @@ tasks.note(log + ".fork", pid)
 """
 
 
+def temporary(directory: Path) -> dict[str, str]:
+    """Return the settings that make *directory* the temporary one: a killed client leaves files."""
+    return {"TMPDIR": str(directory), "XDG_RUNTIME_DIR": str(directory)}
+
+
 @pytest.mark.parametrize("forked", [False, True])
 @pytest.mark.parametrize("work", WORK)
-def test_client_is_killed(log, work, forked):
+def test_client_is_killed(log, short_directory, work, forked):
     """Everything the pool started ends with the client, a forked child of the user's or not."""
     if forked and work not in ("idle", "C loop", "sleep"):
         pytest.skip("the fork is tried with three kinds of work")
     mark = f"{os.environ[MARK]}-{work}-{forked}"
     source = SCRIPT.format(work=WORK[work], fork=FORK if forked else "")
-    with started_script(source, log, env={MARK: mark}) as client:
+    with started_script(source, log, env={MARK: mark, **temporary(short_directory)}) as client:
         assert client.stdout.readline() == "ready\n"
         if work != "idle":
             wait_until(lambda: len(tasks.noted(log)) >= 2, what="two tasks to run")
@@ -77,13 +82,14 @@ def test_client_is_killed(log, work, forked):
 
 
 @pytest.mark.parametrize("code", ["os._exit(3)", "os.abort()", "os.kill(os.getpid(), 15)"])
-def test_client_ends_without_exit_handlers(log, code):
+def test_client_ends_without_exit_handlers(log, short_directory, code):
     """The same when the client leaves by os._exit, abort or SIGTERM."""
     mark = f"{os.environ[MARK]}-{code}"
     source = SCRIPT.format(work=WORK["C loop"], fork="").replace(
         "time.sleep(600)", f"sys.stdin.readline()\n{code}"
     )
-    with started_script(source, log, env={MARK: mark}, stdin=-1) as client:
+    env = {MARK: mark, **temporary(short_directory)}
+    with started_script(source, log, env=env, stdin=-1) as client:
         assert client.stdout.readline() == "ready\n"
         wait_until(lambda: len(tasks.noted(log)) >= 2, what="two tasks to run")
         client.stdin.write("\n")
@@ -103,7 +109,7 @@ def files_below(directory: Path) -> list[str]:
 
 def test_files_are_swept_by_the_next_pool(short_directory, log):
     """What a killed client left in the temporary directory is removed by the next pool."""
-    settings = {"TMPDIR": str(short_directory), "XDG_RUNTIME_DIR": str(short_directory)}
+    settings = temporary(short_directory)
     for _ in range(2):
         with started_script(SCRIPT.format(work="", fork=""), log, env=settings) as client:
             assert client.stdout.readline() == "ready\n"
@@ -120,7 +126,7 @@ def test_files_are_swept_by_the_next_pool(short_directory, log):
 
 def test_sweeping_spares_the_living(short_directory, log):
     """The files of a client that still runs are not swept: two pools in one directory."""
-    settings = {"TMPDIR": str(short_directory), "XDG_RUNTIME_DIR": str(short_directory)}
+    settings = temporary(short_directory)
     source = SCRIPT.format(work="", fork="").replace(
         "time.sleep(600)",
         "sys.stdin.readline()\n"

@@ -147,10 +147,12 @@ with Pool(2, initializer=slow_start) as pool:
         wait_until(lambda: not any(map(is_alive, workers)), what="the workers to end")
 
 
-def test_terminal_is_closed(tmp_path, log):
+def test_terminal_is_closed(tmp_path, log, short_directory, monkeypatch):
     """Workers end when the terminal hangs up under the program: SIGHUP and a closed terminal."""
     pids = str(tmp_path / "pids")
     source = PRELUDE + BLOCKS["submit"].replace("{t}", "600")
+    monkeypatch.setenv("TMPDIR", str(short_directory))  # its files stay: nothing ran at its end
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(short_directory))
     terminal = Terminal(source, tmp_path / "script.py", log, pids)
     try:
         wait_until(lambda: len(tasks.noted(log)) >= 2, timeout=30, what="two tasks to run")

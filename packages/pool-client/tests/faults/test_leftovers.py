@@ -1,4 +1,4 @@
-"""Tasks that exit, close descriptors, or leave threads and processes: nothing stays, nobody hangs."""
+"""Tasks that exit, close descriptors, or leave threads and processes: nothing stays or hangs."""
 
 import os
 import signal

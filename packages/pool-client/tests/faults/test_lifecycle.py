@@ -15,6 +15,7 @@ import pytest
 from support import (
     assert_works,
     is_alive,
+    kill,
     look_at,
     run_script,
     running_pool,
@@ -158,7 +159,9 @@ def test_replacements_of_the_supervisor_crash(tmp_path, monkeypatch):
             "os._exit(42)\n"
         )
         monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(tmp_path), old])))
-        os.kill(look_at(worker_pids(pool)[0]).parent, signal.SIGKILL)
+        old = worker_pids(pool)
+        os.kill(look_at(old[0]).parent, signal.SIGKILL)
+        wait_until(lambda: not any(map(is_alive, old)), what="the workers to end")
         error = pool.submit(tasks.double, 4).exception(50)
         assert isinstance(error, PoolBroken)
         assert "broken start-up 4712" in everything(error)
@@ -218,7 +221,7 @@ def test_dropped_before_it_was_created():
 
 
 def test_used_after_shutdown():
-    """Every way to submit raises RuntimeError after shutdown, and a second shutdown does nothing."""
+    """Every way to submit raises RuntimeError after shutdown; a second shutdown does nothing."""
 
     async def call(pool):
         with pytest.raises(RuntimeError):
@@ -283,15 +286,8 @@ def test_shutdown_while_workers_die(log):
     pids = worker_pids(pool)
     pool.shutdown(wait=False)
     for pid in pids:
-        with_suppressed_kill(pid)
+        kill(pid)
     assert [future.result(30) for future in futures] == list(range(0, 120, 2))
-
-
-def with_suppressed_kill(pid):
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
 
 
 def test_created_and_shut_down_again_and_again():
@@ -374,7 +370,7 @@ ENDINGS = {
 
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_interpreter_exit_with_pending_tasks(log, ending):
-    """The interpreter finishes the submitted tasks, then exits with its own code, leaving nothing."""
+    """The interpreter finishes the submitted tasks, then exits with its own code."""
     source, code = ENDINGS[ending]
     run_script(SUBMIT + source, log, code=code)
     assert sorted(map(int, tasks.noted(log))) == list(range(40))

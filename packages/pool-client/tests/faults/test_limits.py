@@ -32,7 +32,7 @@ print(use(120))
 
 
 def test_hard_descriptor_limit():
-    """More workers than descriptors is a clear error, soon, and a smaller pool works: 64 of them."""
+    """More workers than descriptors is a clear error, and a smaller pool works: 64 of them."""
     source = """
 import resource
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
@@ -50,7 +50,7 @@ print(use(4))
 
 
 def test_descriptors_run_out_in_a_running_pool():
-    """A pool whose client has no descriptor left recovers when some are closed: a death meanwhile."""
+    """A pool whose client has no descriptor left for a replacement recovers with the next one."""
     source = """
 import os, resource, time
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))

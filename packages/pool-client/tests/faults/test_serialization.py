@@ -1,4 +1,4 @@
-"""What cannot be pickled or unpickled fails its own future, never another and never a connection."""
+"""What cannot be pickled or unpickled fails its own future, no other and no connection."""
 
 import asyncio
 import contextlib

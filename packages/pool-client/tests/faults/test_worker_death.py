@@ -10,6 +10,7 @@ from concurrent.futures.process import BrokenProcessPool
 import pytest
 from support import (
     is_alive,
+    kill,
     look_at,
     resident_bytes,
     running_pool,
@@ -21,14 +22,6 @@ from faults import tasks
 from pool_client import WorkerLost
 
 MB = 1_000_000
-
-
-def kill(pid: int) -> None:
-    """Send SIGKILL, if the process is still there."""
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
 
 
 def full_strength(pool, workers: int, without: int | None = None) -> bool:
@@ -262,7 +255,7 @@ def test_finished_results_survive_the_worker(log):
 
 
 def test_results_survive_while_the_client_writes(log):
-    """Results count though the worker dies while more is being sent to it: 30 kB a task, a death."""
+    """Results count though the worker dies while more is being sent to it: 30 kB a task."""
     data = bytes(30_000)
     with running_pool(1, retries=0, qsize=50) as pool:
         for _ in range(10):
@@ -341,7 +334,7 @@ def test_hundreds_of_kills_do_not_break_the_pool():
 
 
 def test_descriptors_do_not_grow_with_deaths():
-    """Nothing is kept of a dead worker: the descriptors of client and supervisor after 40 deaths."""
+    """Nothing is kept of a dead worker: descriptors of client and supervisor after 40 deaths."""
 
     def descriptors(pid: int) -> int:
         return len(os.listdir(f"/proc/{pid}/fd"))

@@ -51,6 +51,15 @@ def pool() -> Iterator[Any]:
         yield one
 
 
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Any]:
+    """Yield a pool of two workers for all tests of a file, none of which may harm a worker."""
+    from pool_client import Pool
+
+    with Pool(2) as one:
+        yield one
+
+
 @pytest.fixture
 def single() -> Iterator[Any]:
     """Yield a pool of one worker without prefetch, so that a second task is never sent early."""

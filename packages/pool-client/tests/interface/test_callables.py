@@ -48,6 +48,12 @@ def case(request: pytest.FixtureRequest) -> Any:
     return CALLABLES[request.param]
 
 
+@pytest.fixture
+def pool(shared: Any) -> Any:
+    """Yield the pool of this file: these tests leave it as it is."""
+    return shared
+
+
 def test_run_and_submit(pool: Any, case: tuple[Callable[..., Any], tuple[Any, ...], Any]) -> None:
     """Each kind of callable runs as a task, twice, alone and mapped."""
     func, args, expected = case

@@ -57,6 +57,12 @@ def in_a_thread(func: Callable[[], Any]) -> Any:
     return outcome[1]
 
 
+@pytest.fixture
+def pool(shared: Any) -> Any:
+    """Yield the pool of this file: these tests leave it as it is."""
+    return shared
+
+
 def test_main_thread(pool: Any) -> None:
     """Every synchronous method works from the main thread."""
     use_synchronously(pool)

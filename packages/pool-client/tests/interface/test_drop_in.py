@@ -24,6 +24,12 @@ def is_prime(number: int) -> bool:
     return all(number % odd for odd in range(3, math.isqrt(number) + 1, 2))
 
 
+@pytest.fixture
+def pool(shared: Any) -> Any:
+    """Yield the pool of this file: these tests leave it as it is."""
+    return shared
+
+
 def test_primes_with_map() -> None:
     """The documentation's first example: a map over numbers, zipped with them."""
     with Pool(max_workers=2) as executor:

@@ -12,6 +12,12 @@ import pytest
 from support import wait_until
 
 
+@pytest.fixture
+def pool(shared: Any) -> Any:
+    """Yield the pool of this file: these tests leave it as it is."""
+    return shared
+
+
 def test_states_of_a_good_task(pool: Any, gate: Any) -> None:
     """A future is not done while its task runs, and done after it."""
     future = pool.submit(tasks.pass_gate, gate.path, 5, gate.arrived)

@@ -48,6 +48,12 @@ def settled(source: Counted, seconds: float = 0.3) -> int:
     return seen
 
 
+@pytest.fixture
+def pool(shared: Any) -> Any:
+    """Yield the pool of this file: these tests leave it as it is."""
+    return shared
+
+
 @pytest.mark.parametrize("ordered", [True, False])
 @pytest.mark.parametrize("chunksize", [None, 1, 4])
 @pytest.mark.parametrize("kind", [Counted, AsyncCounted])
@@ -84,8 +90,10 @@ def test_read_ahead_with_a_slow_first_item(pool: Any, gate: Any, ordered: bool) 
         assert source.read <= 58
     assert settled(source, 0.1) <= (8 if ordered else 58)
     gate.open()
-    taken = list(itertools.islice(results, 20))
-    assert taken == list(range(20)) if ordered else 0 in taken
+    if ordered:
+        assert list(itertools.islice(results, 20)) == list(range(20))
+    else:
+        assert any(result == 0 for result in results)  # endless: or the timeout ends it
     results.close()
 
 

@@ -73,6 +73,12 @@ def form(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.fixture
+def pool(shared: Any) -> Any:
+    """Yield the pool of this file: these tests leave it as it is."""
+    return shared
+
+
 @pytest.mark.parametrize("kind", [*SYNC, *ASYNC])
 def test_one_iterable(pool: Any, form: str, kind: str) -> None:
     """Every kind of iterable does."""

@@ -12,6 +12,12 @@ import pytest
 from pool_client import Pool, RemoteException
 
 
+@pytest.fixture
+def pool(shared: Any) -> Any:
+    """Yield the pool of this file: these tests leave it as it is."""
+    return shared
+
+
 def test_the_iterator(pool: Any) -> None:
     """`map` returns an iterator that ends, and stays ended."""
     results = pool.map(abs, [-1, -2])

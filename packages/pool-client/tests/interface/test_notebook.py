@@ -75,7 +75,8 @@ def kernel() -> Iterator[Any]:
 
 def run_cell(kernel: Any, source: str, timeout: float = 40) -> str:
     """Run a cell and return what it printed."""
-    cell = kernel.execute(textwrap.dedent(source))
+    # By default an error makes the kernel drop the cells that it was sent meanwhile.
+    cell = kernel.execute(textwrap.dedent(source), stop_on_error=False)
     deadline = time.monotonic() + timeout
     printed = ""
     while True:

@@ -37,6 +37,12 @@ def raise_unpicklable(_: Any = None) -> None:
     raise WillNotReduce("the text of it")
 
 
+@pytest.fixture
+def pool(shared: Any) -> Any:
+    """Yield the pool of this file: these tests leave it as it is."""
+    return shared
+
+
 @pytest.mark.parametrize(
     "error",
     [ValueError("v"), KeyError("k"), OSError(2, "no such"), tasks.Oops(7), StopIteration(3)],

@@ -18,6 +18,12 @@ from pool_client import Pool
 LIMITS = ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"]
 
 
+@pytest.fixture
+def pool(shared: Any) -> Any:
+    """Yield the pool of this file: these tests leave it as it is."""
+    return shared
+
+
 def test_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A task runs in the client's working directory."""
     monkeypatch.chdir(tmp_path)

@@ -123,7 +123,7 @@ class LoopMode:
                 if self._cancelled:
                     return
                 values[index] = None
-                pending.failed[index] = self._worker.runner.failure(error).payload  # type: ignore[assignment]
+                pending.failed[index] = self._worker.runner.pack_error(error)
 
     def _finish(self) -> None:
         waiting = self._waiting

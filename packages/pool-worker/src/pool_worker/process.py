@@ -8,6 +8,7 @@ it does not handle itself goes to ``runner`` and ``outbox``.
 import atexit
 import os
 import pickle
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -53,6 +54,8 @@ if TYPE_CHECKING:
 
 #: Results wait for company no longer than this, in ns.
 GATHER_NS = 1_000_000
+#: How long exit functions may take, in seconds.
+EXIT_PATIENCE = 5.0
 
 
 class Waiting(NamedTuple):
@@ -173,9 +176,9 @@ class Worker:
                     self.deliver(id, 0, ERROR, CANCELLED)
                     continue
                 outcome = runner.start(message)
-                if type(outcome) is Pending:
+                if isinstance(outcome, Pending):
                     return Waiting(id, began, outcome)
-                flags, data = outcome  # type: ignore[misc]
+                flags, data = outcome
                 runner.done()
             else:
                 try:
@@ -229,6 +232,9 @@ class Worker:
     def retire(self) -> NoReturn:
         """End in good order."""
         self.idle()
+        # Exit functions may wait for what a task has left behind, such as a process.
+        signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
+        signal.setitimer(signal.ITIMER_REAL, EXIT_PATIENCE)
         try:
             atexit._run_exitfuncs()
         finally:

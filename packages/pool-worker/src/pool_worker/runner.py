@@ -97,7 +97,11 @@ class Runner:
 
     def failure(self, error: BaseException) -> Outcome:
         """The outcome of a task that failed as a whole."""
-        return Outcome(ERROR, pack_error(error, self._dumps))
+        return Outcome(ERROR, self.pack_error(error))
+
+    def pack_error(self, error: BaseException) -> bytes:
+        """An error as the client can read it. Never raises."""
+        return pack_error(error, self._dumps)
 
     def settle(self, pending: Pending) -> Outcome:
         """Pack the values of a task, all of them awaited. Never raises."""
@@ -189,7 +193,7 @@ class Runner:
             try:
                 value = function(item)
             except BaseException as error:
-                pending.failed[index] = pack_error(error, self._dumps)
+                pending.failed[index] = self.pack_error(error)
                 value = None
             pending.values.append(value)
 
@@ -213,7 +217,7 @@ class Runner:
                         append(function(item))
                 return
             except BaseException as error:
-                pending.failed[index] = pack_error(error, self._dumps)
+                pending.failed[index] = self.pack_error(error)
                 append(None)
 
     def _pack_chunk(self, pending: Pending) -> Outcome:
@@ -241,7 +245,7 @@ class Runner:
             body = self.pack(value, pending.function)
             return body if type(body) is bytes else self._dumps(value)
         except BaseException as error:
-            body = pending.failed[index] = pack_error(error, self._dumps)
+            body = pending.failed[index] = self.pack_error(error)
             return body
 
 
@@ -273,9 +277,6 @@ def is_large(value: object) -> bool:
     """True if bytes in it are worth not being copied."""
     if isinstance(value, (bytes, bytearray)):
         return len(value) > LARGE
-    if type(value) in (tuple, list):
-        return any(
-            isinstance(part, (bytes, bytearray)) and len(part) > LARGE
-            for part in value[:8]  # type: ignore[index]
-        )
+    if isinstance(value, (tuple, list)):
+        return any(isinstance(part, (bytes, bytearray)) and len(part) > LARGE for part in value[:8])
     return False

@@ -33,8 +33,9 @@ from pool_worker.page import Pages
 from pool_worker.settings import Settings, SettingsError
 from pool_worker.starting import Forker, Starter
 
-#: How often running tasks' time limits are looked at, in seconds.
+#: How often running tasks' time limits are looked at, in seconds: the least, and per worker.
 WATCH_INTERVAL = 0.02
+WATCH_INTERVAL_EACH = 0.00005
 #: How long workers are started without a look at anything else, in seconds.
 START_SLICE = 0.01
 
@@ -48,6 +49,7 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
         self._todo: deque[int] = deque()
         self._watching = False
+        self._next_look = 0.0
         self._ending = False
         self._out: list[Buffer] = []
         self._wakeup = self._catch_signals()
@@ -74,8 +76,7 @@ class Supervisor:
                     if not self._ending:
                         key.data(events)
                 self._start_some()
-                if self._watching and len(self.children):
-                    self.children.check_limits()
+                self._watch_limits()
         finally:
             self.children.end()
         return 0
@@ -83,7 +84,15 @@ class Supervisor:
     def _timeout(self) -> float | None:
         if self._todo:
             return 0
-        return WATCH_INTERVAL if self._watching and len(self.children) else None
+        if not self._watching or not len(self.children):
+            return None
+        return max(0, self._next_look - time.monotonic())
+
+    def _watch_limits(self) -> None:
+        if self._watching and time.monotonic() >= self._next_look:
+            self.children.check_limits()
+            pause = max(WATCH_INTERVAL, WATCH_INTERVAL_EACH * len(self.children))
+            self._next_look = time.monotonic() + pause
 
     # -- lifelines
 

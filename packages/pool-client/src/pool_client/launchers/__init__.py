@@ -6,7 +6,7 @@ is the scheme, its object is called without arguments and gives a `Launcher`.
 
 from importlib.metadata import entry_points
 
-from pool_client.launchers.base import Launched, Launcher, HostSpec
+from pool_client.launchers.base import HostSpec, Launched, Launcher
 from pool_client.launchers.local import LocalLauncher
 from pool_client.launchers.spec import parse
 

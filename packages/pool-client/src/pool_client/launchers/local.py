@@ -93,6 +93,6 @@ class _Child:
         """Close the pipes in a forked child; the program is the parent's."""
         for pipe in (self._stdin, self._stderr):
             with contextlib.suppress(OSError):
-                os.close(pipe.fileno())
+                pipe.close()
         # Popen would otherwise try to reap a process that is not this one's child.
         self._process.returncode = 0

@@ -1,4 +1,7 @@
-"""Host strings: ``[scheme://][user@]host[:port]/n[?option=value&…]``, IPv6 addresses in brackets."""
+"""Host strings: ``[scheme://][user@]host[:port]/n[?option=value&…]``.
+
+IPv6 addresses stand in brackets.
+"""
 
 import re
 from urllib.parse import parse_qsl
@@ -8,7 +11,7 @@ from pool_client.launchers.base import HostSpec
 _SPEC = re.compile(
     r"(?:(?P<scheme>[a-z][a-z0-9+.-]*)://)?"
     r"(?:(?P<user>[^@/\s]+)@)?"
-    r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[^@/:\s\[\]]+)"
+    r"(?P<host>\[[0-9A-Fa-f:.]+(?:%[\w.-]+)?\]|[^@/:\s\[\]]+)"
     r"(?::(?P<port>\d+))?"
     r"/(?P<workers>\d+)"
     r"(?:\?(?P<options>.*))?"

@@ -1,0 +1,91 @@
+"""Open pools at the end of the interpreter, and in a forked child."""
+
+import gc
+import os
+import threading
+
+import support
+
+from pool_client import exits
+
+
+class Core:
+    """Takes note of what it is told."""
+
+    def __init__(self):
+        self.told = []
+
+    def at_exit(self):
+        self.told.append("exit")
+
+    def after_fork(self):
+        self.told.append("fork")
+
+
+def test_open_pools_are_told_of_the_end():
+    core, closed = Core(), Core()
+    exits.register(core)
+    exits.register(closed)
+    exits.forget(closed)
+    exits.forget(closed)
+    try:
+        exits._at_exit()
+    finally:
+        exits.forget(core)
+    assert core.told == ["exit"]
+    assert closed.told == []
+
+
+def test_a_pool_that_was_dropped_is_not_kept():
+    core = Core()
+    told = core.told
+    exits.register(core)
+    del core
+    gc.collect()
+    exits._at_exit()
+    assert told == []
+
+
+def test_the_copy_in_a_forked_child_is_told_once_and_not_waited_for():
+    core = Core()
+    exits.register(core)
+    try:
+        forked = os.fork()
+        if not forked:
+            exits._at_exit()
+            os._exit(0 if core.told == ["fork"] else 1)
+        assert os.waitpid(forked, 0)[1] == 0
+        assert core.told == []
+    finally:
+        exits.forget(core)
+
+
+def test_after_a_fork_nothing_is_open(monkeypatch):
+    monkeypatch.setattr(exits, "_open", type(exits._open)())
+    core = Core()
+    exits.register(core)
+    exits._after_fork()
+    exits._at_exit()
+    assert core.told == ["fork"]
+
+
+def test_pools_are_told_while_threads_can_still_be_used():
+    done = support.run_script(
+        """
+        import concurrent.futures, threading
+        from pool_client import exits
+
+        class Core:
+            def at_exit(self):
+                thread = threading.Thread(target=print, args=("told",))
+                thread.start()
+                thread.join()
+            def after_fork(self):
+                pass
+
+        core = Core()
+        exits.register(core)
+        """
+    )
+    assert done.stdout == "told\n"
+    assert threading.main_thread().is_alive()

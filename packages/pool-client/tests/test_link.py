@@ -1,0 +1,489 @@
+"""One connection on a real socket pair: a peer that reads slowly, dies, or talks nonsense."""
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+import struct
+import threading
+
+import pytest
+from link_model import Peer, Record
+
+from pool_client.link import Link
+from pool_client.loop_thread import new_loop
+from pool_protocol import (
+    AuthenticationError,
+    Connection,
+    ListenerHandshake,
+    Packed,
+    RemoteProtocolError,
+    Role,
+)
+from pool_protocol.frames import LARGE
+from pool_protocol.messages import Kill, Pong, Ready, Retire
+from pool_protocol.testing import LAUNCH, TOKEN
+
+READY = Ready(pid=1, python="3", version="1")
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def loop(request):
+    """Both kinds of loop."""
+    loop = asyncio.SelectorEventLoop() if request.param == "asyncio" else new_loop()
+    yield loop
+    loop.close()
+
+
+@pytest.fixture
+def events():
+    return Record()
+
+
+@pytest.fixture
+def role():
+    """What the peer connects for."""
+    return Role.TASK
+
+
+@pytest.fixture
+def ends(loop, events, role):
+    """A link and its peer, before the handshake."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    link = Link(loop, ours, Connection(ListenerHandshake({LAUNCH: TOKEN}.get)), events)
+    peer = Peer(theirs, role)
+    yield link, peer
+    link.close()
+    peer.close()
+
+
+@pytest.fixture
+def pair(loop, ends, events):
+    """A link and its peer, after the handshake."""
+    link, peer = ends
+    in_thread(loop, peer.shake_hands)
+    until(loop, lambda: events.opened_links)
+    return link, peer
+
+
+def until(loop, condition):
+    """Run the loop until a condition holds."""
+
+    async def wait():
+        while not condition():
+            await asyncio.sleep(0.001)
+
+    loop.run_until_complete(asyncio.wait_for(wait(), 5))
+
+
+def in_thread(loop, function):
+    """Run the loop while a function runs in a thread; its result."""
+    return loop.run_until_complete(asyncio.wait_for(loop.run_in_executor(None, function), 20))
+
+
+@pytest.fixture(autouse=True)
+def executor_ends(loop):
+    """Threads of in_thread end with their test."""
+    yield
+    loop.run_until_complete(loop.shutdown_default_executor())
+
+
+# -- the handshake
+
+
+def test_a_peer_that_proves_itself_is_announced_once(loop, ends, events):
+    link, peer = ends
+    assert not events.opened_links
+    in_thread(loop, peer.shake_hands)
+    until(loop, lambda: events.opened_links)
+    peer.connection.send(READY)
+    peer.flush()
+    until(loop, lambda: events.messages)
+    assert events.opened_links == [link]
+    assert events.messages == [READY]
+    assert "open" in repr(link)
+
+
+def test_what_comes_right_behind_the_handshake_is_not_lost(loop, ends, events):
+    link, peer = ends
+
+    def dial():
+        peer.flush()
+        while peer.connection.state.value == "handshake":
+            peer.receive()
+        peer.connection.send(READY)
+        peer.connection.send_result(5, 1, 0, b"early")
+        peer.flush()
+        peer.close()
+
+    in_thread(loop, dial)
+    until(loop, lambda: events.ends)
+    assert events.opened_links == [link]
+    assert [type(message).__name__ for message in events.messages] == ["Ready", "Result"]
+    assert events.ends == [None]
+
+
+@pytest.mark.parametrize("data", [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01", b"SSH-2.0-x", b"\0"])
+def test_a_stranger_is_refused_at_once(loop, ends, events, data):
+    link, peer = ends
+    peer.sock.sendall(data)
+    until(loop, lambda: events.ends)
+    [error] = events.ends
+    assert isinstance(error, RemoteProtocolError)
+    assert not events.opened_links
+    assert link.ended
+    assert peer.at_end()
+
+
+def test_a_wrong_token_is_refused_and_both_sides_know(loop, ends, events):
+    _, peer = ends
+    wrong = Peer(peer.sock, token=b"x" * 32)
+    with pytest.raises(AuthenticationError):
+        in_thread(loop, wrong.shake_hands)
+
+
+def test_an_unknown_launch_is_told_so(loop, ends, events):
+    _, peer = ends
+    unknown = Peer(peer.sock, launch=b"unknown!")
+    with pytest.raises(AuthenticationError, match="does not know this launch"):
+        in_thread(loop, unknown.shake_hands)
+    until(loop, lambda: events.ends)
+    assert isinstance(events.ends[0], AuthenticationError)
+
+
+def test_a_peer_that_leaves_in_the_middle_of_the_handshake(loop, ends, events):
+    link, peer = ends
+    peer.sock.sendall(peer.connection.take()[0][:20])
+    peer.close()
+    until(loop, lambda: events.ends)
+    assert events.ends == [None]
+    assert not events.opened_links
+    assert link.ended
+
+
+# -- writing
+
+
+def test_small_messages_arrive_in_order(loop, pair):
+    link, peer = pair
+    for id in range(1, 1001):
+        link.connection.send_task(id, 1, 0, b"payload")
+        if id % 7 == 0:
+            link.flush()
+    link.flush()
+    tasks = in_thread(loop, lambda: peer.messages(1000))
+    assert [task.id for task in tasks] == list(range(1, 1001))
+
+
+def test_more_than_the_socket_holds_is_written_as_it_goes(loop, pair):
+    link, peer = pair
+    large = os.urandom(20_000_000)
+    link.connection.send_task(1, 1, 0, large)
+    link.flush()
+    for id in range(2, 3000):
+        link.connection.send_task(id, 1, 0, b"behind it")
+        link.flush()
+    tasks = in_thread(loop, lambda: peer.messages(2999))
+    assert bytes(tasks[0].payload) == large
+    assert [task.id for task in tasks] == list(range(1, 3000))
+    until(loop, lambda: not link._unsent)
+    link.connection.send_task(3000, 1, 0, b"and then")
+    link.flush()
+    assert in_thread(loop, lambda: peer.messages(1))[0].id == 3000
+
+
+def test_pieces_and_buffers_of_any_shape_arrive(loop, pair):
+    link, peer = pair
+    shaped = memoryview(bytearray(range(240)) * 1000).cast("I", [100, 600])
+    pieces = [b"abc", b"", b"x" * (3 * LARGE), b"d"]
+    link.connection.send_task(1, 1, 0, Packed(pieces, [shaped, memoryview(b"")]))
+    link.flush()
+    [task] = in_thread(loop, lambda: peer.messages(1))
+    assert bytes(task.payload) == b"".join(pieces)
+    assert [bytes(buffer) for buffer in task.buffers] == [shaped.tobytes(), b""]
+
+
+def test_hundreds_of_pieces_take_several_calls(loop, pair):
+    link, peer = pair
+    for id in range(1, 1500):
+        link.connection.send_task(id, 1, 0, Packed([bytes([id % 256]) * (LARGE + 1)]))
+    link.flush()
+    tasks = in_thread(loop, lambda: peer.messages(1499))
+    assert all(bytes(task.payload[:1])[0] == task.id % 256 for task in tasks)
+
+
+def test_a_flush_with_nothing_to_write_writes_nothing(loop, pair):
+    link, peer = pair
+    link.flush()
+    link.connection.send(Retire())
+    link.flush()
+    link.flush()
+    assert in_thread(loop, lambda: peer.messages(1)) == [Retire()]
+
+
+# -- reading
+
+
+def test_messages_arrive_however_they_are_cut(loop, pair, events):
+    _, peer = pair
+    for id in range(1, 200):
+        peer.connection.send_result(id, 1, 0, b"x" * id)
+    data = b"".join(peer.connection.take())
+
+    def drip():
+        for start in range(0, len(data), 97):
+            peer.sock.sendall(data[start : start + 97])
+
+    in_thread(loop, drip)
+    until(loop, lambda: len(events.messages) == 199)
+    assert [bytes(message.payload) for message in events.messages] == [
+        b"x" * id for id in range(1, 200)
+    ]
+
+
+def test_large_results_arrive(loop, pair, events):
+    _, peer = pair
+    large = os.urandom(30_000_000)
+    peer.connection.send_result(1, 1, 0, large)
+    peer.connection.send_result(2, 1, 0, b"behind it")
+    in_thread(loop, peer.flush)
+    until(loop, lambda: len(events.messages) == 2)
+    assert bytes(events.messages[0].payload) == large
+
+
+def test_one_link_that_always_has_something_leaves_others_their_turn(loop, pair, events):
+    _, peer = pair
+    stop = threading.Event()
+
+    def flood():
+        id = 0
+        with contextlib.suppress(OSError):
+            while not stop.is_set():
+                for _ in range(1000):
+                    id += 1
+                    peer.connection.send_result(id, 1, 0, b"x" * 1000)
+                peer.flush()
+
+    async def take_turns():
+        for _ in range(200):
+            await asyncio.sleep(0)
+
+    thread = threading.Thread(target=flood)
+    thread.start()
+    try:
+        loop.run_until_complete(asyncio.wait_for(take_turns(), 20))
+        until(loop, lambda: len(events.messages) > 1000)
+    finally:
+        stop.set()
+        peer.sock.shutdown(socket.SHUT_RDWR)
+        thread.join(20)
+    ids = [message.id for message in events.messages]
+    assert ids == list(range(1, len(ids) + 1))
+
+
+def test_a_frame_that_cannot_be_ends_the_link_with_an_error(loop, pair, events):
+    link, peer = pair
+    peer.connection.send_result(1, 1, 0, b"good")
+    peer.flush()
+    until(loop, lambda: events.messages)
+    peer.sock.sendall(struct.pack("<QBBHIQ", 0, 99, 0, 0, 0, 0))
+    until(loop, lambda: events.ends)
+    assert isinstance(events.ends[0], RemoteProtocolError)
+    assert [message.id for message in events.messages] == [1]
+    assert link.ended
+    assert peer.at_end()
+
+
+def test_a_message_that_only_the_client_may_send_ends_the_link(loop, pair, events):
+    _, peer = pair
+    peer.sock.sendall(struct.pack("<QBBHIQ", 0, 1, 0, 0, 0, 0))
+    until(loop, lambda: events.ends)
+    assert isinstance(events.ends[0], RemoteProtocolError)
+
+
+# -- the end
+
+
+def test_the_end_of_the_stream_comes_once_and_after_everything(loop, pair, events):
+    link, peer = pair
+    for id in range(1, 101):
+        peer.connection.send_result(id, 1, 0, b"x" * 1000)
+    peer.flush()
+    peer.close()
+    until(loop, lambda: events.ends)
+    assert events.ends == [None]
+    assert len(events.messages) == 100
+    assert link.ended
+    assert "ended" in repr(link)
+    link.close()
+    link.flush()
+
+
+def test_a_frame_that_was_cut_off_is_dropped(loop, pair, events):
+    _, peer = pair
+    peer.connection.send_result(1, 1, 0, b"whole")
+    peer.connection.send_result(2, 1, 0, b"x" * 1000)
+    data = b"".join(peer.connection.take())
+    peer.sock.sendall(data[:-10])
+    peer.close()
+    until(loop, lambda: events.ends)
+    assert [message.id for message in events.messages] == [1]
+
+
+@pytest.mark.parametrize("size", [10, 50_000_000], ids=["at once", "while it waits to write"])
+def test_what_a_dead_peer_had_written_is_read_although_writing_fails(loop, pair, events, size):
+    link, peer = pair
+    if size > 10:
+        link.connection.send_task(1, 1, 0, bytes(size))
+        link.flush()
+    for id in range(1, 101):
+        peer.connection.send_result(id, 1, 0, b"x" * 1000)
+    peer.flush()
+    peer.close()
+    for id in range(2, 5):
+        link.connection.send_task(id, 1, 0, bytes(size))
+        link.flush()
+    assert not events.ends
+    until(loop, lambda: events.ends)
+    assert [message.id for message in events.messages] == list(range(1, 101))
+    assert events.ends == [None]
+
+
+@pytest.mark.parametrize("role", [Role.CONTROL])
+def test_the_end_of_a_supervisor_is_seen_even_if_it_left_something_unread(loop, pair, events):
+    """The socket then reports an error, after which libuv watches it no longer."""
+    link, peer = pair
+    link.connection.send(Kill(7))
+    link.flush()
+    peer.connection.send(Pong(1))
+    peer.flush()
+    peer.close()
+    until(loop, lambda: events.ends)
+    assert events.messages == [Pong(1)]
+    assert events.ends == [None]
+
+
+def test_a_worker_that_left_something_unread_is_read_to_its_end_by_draining(loop, pair, events):
+    link, peer = pair
+    link.connection.send_task(1, 1, 0, b"unread")
+    link.flush()
+    peer.connection.send_result(1, 1, 0, b"read")
+    peer.flush()
+    peer.close()
+    until(loop, lambda: events.messages)
+    link.drain()
+    assert [message.id for message in events.messages] == [1]
+    assert events.ends == [None]
+
+
+def test_a_peer_that_dies_while_we_wait_to_write(loop, pair, events):
+    link, peer = pair
+    link.connection.send_task(1, 1, 0, bytes(50_000_000))
+    link.flush()
+    until(loop, lambda: link._writing)
+    peer.sock.recv(1000)
+    peer.close()
+    until(loop, lambda: events.ends)
+    assert events.ends == [None]
+
+
+def test_draining_reads_everything_now(loop, pair, events):
+    link, peer = pair
+    for id in range(1, 1001):
+        peer.connection.send_result(id, 1, 0, b"x" * 100)
+    peer.flush()
+    link.drain()
+    assert len(events.messages) == 1000
+    assert not link.ended
+    link.drain()
+    peer.connection.send_result(1001, 1, 0, b"last")
+    peer.flush()
+    peer.close()
+    link.drain()
+    assert events.messages[-1].id == 1001
+    assert events.ends == [None]
+    link.drain()
+
+
+def test_draining_ends_at_a_broken_frame(loop, pair, events):
+    link, peer = pair
+    peer.sock.sendall(struct.pack("<QBBHIQ", 0, 99, 0, 0, 0, 0) * 100)
+    link.drain()
+    assert len(events.ends) == 1
+    assert link.ended
+
+
+def test_a_reset_counts_as_the_end(loop, events):
+    """Over TCP, where a reset can be had."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        theirs = socket.create_connection(server.getsockname())
+        ours, _ = server.accept()
+    ours.setblocking(False)
+    link = Link(loop, ours, Connection(ListenerHandshake({LAUNCH: TOKEN}.get)), events)
+    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    theirs.close()
+    link.drain()
+    until(loop, lambda: events.ends)
+    assert events.ends == [None]
+
+
+def test_closing_from_within_an_event(loop, pair, events):
+    link, peer = pair
+    events.on_message = lambda link, messages: link.close()
+    for id in range(1, 10_000):
+        peer.connection.send_result(id, 1, 0, b"x" * 100)
+    in_thread(loop, lambda: write_what_goes(peer))
+    until(loop, lambda: link.ended)
+    assert events.ends == [], "our own wish is no event"
+    assert peer.at_end()
+
+
+def write_what_goes(peer):
+    with contextlib.suppress(OSError):
+        peer.flush()
+
+
+def test_closing_while_something_waits_to_be_written(loop, pair, events):
+    link, peer = pair
+    link.connection.send_task(1, 1, 0, bytes(50_000_000))
+    link.flush()
+    assert link._writing
+    link.close()
+    link.close()
+    assert in_thread(loop, peer.at_end)
+    assert events.ends == []
+
+
+def test_a_forked_child_lets_go_and_the_parent_goes_on(loop, pair, events):
+    link, peer = pair
+    forked = os.fork()
+    if not forked:
+        link.abandon()
+        try:
+            link._sock.send(b"x")
+        except OSError as error:
+            os._exit(0 if link.ended and error.errno == errno.EBADF else 1)
+        os._exit(2)
+    assert os.waitpid(forked, 0)[1] == 0
+    peer.connection.send(READY)
+    peer.flush()
+    until(loop, lambda: events.messages)
+    link.connection.send(Retire())
+    link.flush()
+    assert in_thread(loop, lambda: peer.messages(1)) == [Retire()]
+
+
+def test_letting_go_leaves_the_loop_alone(events):
+    class Loop:
+        def add_reader(self, *args):
+            pass
+
+    ours, theirs = socket.socketpair()
+    link = Link(Loop(), ours, Connection(ListenerHandshake({LAUNCH: TOKEN}.get)), events)
+    link.abandon()
+    assert link.ended
+    assert ours.fileno() == -1
+    assert theirs.recv(1000) == b""
+    theirs.close()

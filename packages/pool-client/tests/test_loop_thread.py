@@ -1,0 +1,56 @@
+"""A loop in a thread of its own."""
+
+import asyncio
+import sys
+import threading
+
+import pytest
+
+from pool_client.loop_thread import LoopThread, new_loop
+
+
+def call(thread, coroutine):
+    return asyncio.run_coroutine_threadsafe(coroutine, thread.loop).result(20)
+
+
+def test_it_runs_what_it_is_given_until_it_is_stopped():
+    thread = LoopThread("a loop")
+
+    async def where():
+        return threading.get_ident(), threading.current_thread().name, asyncio.get_running_loop()
+
+    assert call(thread, where()) == (thread.ident, "a loop", thread.loop)
+    thread.stop()
+    assert thread.loop.is_closed()
+    assert "a loop" not in {one.name for one in threading.enumerate()}
+    thread.stop()
+
+
+def test_it_does_not_keep_the_interpreter_alive():
+    thread = LoopThread("a loop")
+    assert thread._thread.daemon
+    thread.stop()
+
+
+def test_it_can_stop_itself():
+    thread = LoopThread("a loop")
+    thread.loop.call_soon_threadsafe(thread.stop)
+    thread._thread.join(20)
+    assert not thread._thread.is_alive()
+    assert thread.loop.is_closed()
+
+
+def test_uvloop_is_taken_where_it_is():
+    uvloop = pytest.importorskip("uvloop")
+    loop = new_loop()
+    assert isinstance(loop, uvloop.Loop)
+    loop.close()
+
+
+@pytest.mark.parametrize("platform", ["win32", sys.platform])
+def test_otherwise_a_loop_that_can_watch_descriptors(monkeypatch, platform):
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+    monkeypatch.setattr(sys, "platform", platform)
+    loop = new_loop()
+    assert isinstance(loop, asyncio.SelectorEventLoop)
+    loop.close()
