@@ -19,6 +19,15 @@ from pool_protocol.messages import Result, ResultFlag, TaskFlag
 from pool_protocol.serializers import is_plain, pack_separate, unpack_separate
 
 
+# Plain numbers: an IntFlag's operators take microseconds.
+_CHUNK = int(TaskFlag.CHUNK)
+_STAR_CHUNK = int(TaskFlag.CHUNK | TaskFlag.STAR)
+_TIMED = int(TaskFlag.TIMED)
+_SEPARATE = int(TaskFlag.SEPARATE)
+_ERROR = int(ResultFlag.ERROR)
+_SEPARATE_RESULTS = int(ResultFlag.SEPARATE)
+
+
 def pack_items(
     items: Sequence[Any], serializer: Serializer, streamed: bool = False
 ) -> tuple[Payload, int, dict[int, BaseException]]:
@@ -44,7 +53,7 @@ def pack_items(
         except BaseException as error:  # user code: __reduce__ may raise anything
             errors[index] = unpicklable(item, error)
             bodies.append(pickle.dumps(None))
-    return pack_separate(bodies), TaskFlag.SEPARATE, errors
+    return pack_separate(bodies), _SEPARATE, errors
 
 
 def pack_whole(value: Any, serializer: Serializer) -> bytes:
@@ -127,11 +136,11 @@ class Chunk:
         if errors:
             # Send what can be sent, each run of good items by itself.
             raise _Patchy(errors)
-        flags |= TaskFlag.CHUNK | (TaskFlag.STAR if self.star else 0)
+        flags |= _STAR_CHUNK if self.star else _CHUNK
         if self.terms.timeout is not None:
             payload = with_limit(payload, self.terms.timeout)
-            flags |= TaskFlag.TIMED
-        return ChunkTask(self, start, stop, int(flags), payload)
+            flags |= _TIMED
+        return ChunkTask(self, start, stop, flags, payload)
 
     @staticmethod
     def _is_large(items: Sequence[Any]) -> bool:
@@ -213,18 +222,17 @@ class Answers:
 
     def _unpack(self, start: int, stop: int, answer: Result | BaseException) -> ChunkResult:
         count = stop - start
-        everything = frozenset(range(count))
         if isinstance(answer, BaseException):
-            return ChunkResult([answer] * count, everything, 0)
-        if answer.flags & ResultFlag.ERROR:
+            return _all_failed(answer, count, 0)
+        if answer.flags & _ERROR:
             error = unpack_error(answer.payload, self.serializer)
-            return ChunkResult([error] * count, everything, answer.nanos)
-        if answer.flags & ResultFlag.SEPARATE:
+            return _all_failed(error, count, answer.nanos)
+        if answer.flags & _SEPARATE_RESULTS:
             return self._unpack_separate(answer)
         try:
             values = self.serializer.unpack(answer.payload, answer.buffers)
         except BaseException as error:
-            return ChunkResult([_chained(error)] * count, everything, answer.nanos)
+            return _all_failed(_chained(error), count, answer.nanos)
         return ChunkResult(values, frozenset(), answer.nanos)
 
     def _unpack_separate(self, answer: Result) -> ChunkResult:
@@ -241,6 +249,10 @@ class Answers:
                 values.append(_chained(error))
                 failed.add(index)
         return ChunkResult(values, frozenset(failed), answer.nanos)
+
+
+def _all_failed(error: BaseException, count: int, nanos: int) -> ChunkResult:
+    return ChunkResult([error] * count, frozenset(range(count)), nanos)
 
 
 def _chained(error: BaseException) -> BaseException:

@@ -201,6 +201,7 @@ class Core:
             if not done.done():
                 exits.forget(self)
                 if self._thread is not None:
+                    await _cancel_others()
                     engine.loop.stop()
                 done.set_result(None)
 
@@ -269,6 +270,14 @@ class Core:
                 self._sweep()
             else:
                 self.close()
+
+
+async def _cancel_others() -> None:
+    """End what still runs on a loop that is about to stop: inputs of maps that nobody reads."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
 
 
 def _can_watch(loop: asyncio.AbstractEventLoop) -> bool:

@@ -71,7 +71,8 @@ class Engine:
         self.scheduler = Scheduler(
             options.qsize, options.max_tasks_per_child, coming=options.workers
         )
-        self.closing = False
+        #: Everything is done, and the workers are told to end: nobody is replaced any more.
+        self.leaving = False
         self.fleet = Fleet(self)
         self._links: dict[int, Link] = {}
         self._background: set[asyncio.Task[None]] = set()
@@ -161,7 +162,7 @@ class Engine:
         for action in self.scheduler.take_actions():
             match action:
                 case ReplaceWorker(host, slot):
-                    if not self.closing and self.scheduler.broken is None:
+                    if not self.leaving and self.scheduler.broken is None:
                         self.ready.clear()
                         self.fleet.runner(host).replace(slot)
                 case RecallTasks(worker, last):
@@ -220,6 +221,8 @@ class Engine:
         assert seat.worker is not None and seat.link is not None
         self._links[seat.worker.id] = seat.link
         self.scheduler.joined(seat.worker, time.monotonic_ns())
+        if self.leaving:
+            self._let_go(seat.worker)
         self.pump()
 
     def answered(self, worker: Worker, messages: Any) -> None:
@@ -269,7 +272,6 @@ class Engine:
 
     async def close(self, *, cancel: bool = False, kill: bool = False) -> None:
         """End the pool: when its tasks are done, or now."""
-        self.closing = True
         if self._woken:
             self._drain()
         if cancel:
@@ -280,6 +282,7 @@ class Engine:
         if not self.scheduler.finished:
             self._drained = self._drained or self.loop.create_future()
             await asyncio.shield(self._drained)
+        self.leaving = True
         self.ready.clear()
         if self.scheduler.broken is None:
             await self._let_leave()
@@ -288,8 +291,11 @@ class Engine:
     async def _let_leave(self) -> None:
         """Workers flush their streams and run their exit functions before they end."""
         for worker in list(self.scheduler.workers.values()):
-            worker.retiring = True
-            self._retire(worker)
+            self._let_go(worker)
         deadline = time.monotonic() + _LEAVE
         while self.scheduler.workers and time.monotonic() < deadline:
             await asyncio.sleep(0.001)
+
+    def _let_go(self, worker: Worker) -> None:
+        worker.retiring = True
+        self._retire(worker)

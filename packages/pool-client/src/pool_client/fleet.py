@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pool_client.errors import PoolBroken
 from pool_client.host import MAX_FAILURES, HostRunner, Seat
 from pool_client.link import Link
+from pool_client.descriptors import make_room
 from pool_client.listener import Listener
 from pool_client.packing import check_size
 from pool_client.tasks import Host
@@ -52,6 +53,14 @@ def make_setup(options: "Options") -> Setup:
     )
 
 
+def _broken(error: BaseException) -> PoolBroken:
+    if isinstance(error, PoolBroken):
+        return error
+    broken = PoolBroken(f"no worker can be started: {error}")
+    broken.__cause__ = error
+    return broken
+
+
 class Fleet:
     """All hosts of one pool, on the engine's loop."""
 
@@ -76,6 +85,7 @@ class Fleet:
         loop = self.engine.loop
         self._timeout = loop.call_later(self.options.connect_timeout, self._timed_out)
         try:
+            make_room(self.options.workers)
             self._listener = Listener(loop, self._token, self, self.options.max_message)
             slot = 0
             for spec in self.options.hosts:
@@ -168,17 +178,15 @@ class Fleet:
     def start_failed(self, runner: HostRunner, error: BaseException) -> bool:
         """A host or a worker did not come up. True: try it again."""
         scheduler = self.engine.scheduler
-        if self.engine.closing or scheduler.broken is not None:
+        if self.engine.leaving or scheduler.broken is not None:
             return False
         if not self._created and self.options.min_workers is None:
-            self.fail(error)
+            self.fail(error if runner.spec.scheme != "local" else _broken(error))
             return False
         scheduler.counts.trouble += 1
         if runner.failures < MAX_FAILURES or scheduler.workers:
             return True
-        broken = PoolBroken(f"no worker is left and none can be started: {error}")
-        broken.__cause__ = error
-        self.fail(broken)
+        self.fail(_broken(error))
         return False
 
     def runner(self, host: Host) -> HostRunner:

@@ -102,6 +102,7 @@ class Listener:
         self._max_message = max_message
         self._half_open: dict[Link, asyncio.TimerHandle] = {}
         self._paused = False
+        self._warned = False
         self.directory = make_directory()
         self.address = str(self.directory / "socket")
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -122,7 +123,9 @@ class Listener:
             except OSError as error:
                 if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
                     raise
-                logger.warning("cannot accept a worker yet: %s", error)
+                if not self._warned:
+                    self._warned = True
+                    logger.warning("cannot accept a worker yet, and try again: %s", error)
                 return self._pause()
             if not _peer_is_us(sock):
                 sock.close()

@@ -6,8 +6,9 @@ import random
 import threading
 
 import pytest
-from faults import tasks
 from support import kill, look_at, running_pool, wait_until, worker_pids
+
+from faults import tasks
 
 
 @contextlib.contextmanager
