@@ -6,7 +6,6 @@ import errno
 import os
 import socket
 import struct
-import threading
 
 import pytest
 from link_model import Peer, Record
@@ -194,6 +193,35 @@ def test_more_than_the_socket_holds_is_written_as_it_goes(loop, pair):
     assert in_thread(loop, lambda: peer.messages(1))[0].id == 3000
 
 
+def test_one_buffer_that_the_socket_takes_in_part(loop, pair):
+    link, peer = pair
+    for id in range(1, 3001):
+        link.connection.send_task(id, 1, 0, b"x" * 1000)
+    link.flush()
+    assert link._writing
+    tasks = in_thread(loop, lambda: peer.messages(3000))
+    assert [task.id for task in tasks] == list(range(1, 3001))
+
+
+def test_one_buffer_that_the_socket_does_not_take_at_all(loop, pair):
+    link, peer = pair
+    stuffing = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            stuffing += link._sock.send(bytes(1000))
+    link.connection.send(Retire())
+    link.flush()
+    assert link._writing
+
+    def read():
+        rest = stuffing
+        while rest:
+            rest -= len(peer.sock.recv(min(rest, 65536)))
+        return peer.messages(1)
+
+    assert in_thread(loop, read) == [Retire()]
+
+
 def test_pieces_and_buffers_of_any_shape_arrive(loop, pair):
     link, peer = pair
     shaped = memoryview(bytearray(range(240)) * 1000).cast("I", [100, 600])
@@ -253,34 +281,38 @@ def test_large_results_arrive(loop, pair, events):
     assert bytes(events.messages[0].payload) == large
 
 
-def test_one_link_that_always_has_something_leaves_others_their_turn(loop, pair, events):
-    _, peer = pair
-    stop = threading.Event()
+class Endless:
+    """A socket that always has as much as there is room for."""
 
-    def flood():
-        id = 0
-        with contextlib.suppress(OSError):
-            while not stop.is_set():
-                for _ in range(1000):
-                    id += 1
-                    peer.connection.send_result(id, 1, 0, b"x" * 1000)
-                peer.flush()
+    def __init__(self, sock):
+        self.sock = sock
+        self.frames = b"".join(frame(id) for id in range(1, 10_000))
+        self.reads = 0
 
-    async def take_turns():
-        for _ in range(200):
-            await asyncio.sleep(0)
+    def recv_into(self, buffer):
+        self.reads += 1
+        start = (self.reads - 1) * len(buffer)
+        buffer[:] = self.frames[start : start + len(buffer)]
+        return len(buffer)
 
-    thread = threading.Thread(target=flood)
-    thread.start()
-    try:
-        loop.run_until_complete(asyncio.wait_for(take_turns(), 20))
-        until(loop, lambda: len(events.messages) > 1000)
-    finally:
-        stop.set()
-        peer.sock.shutdown(socket.SHUT_RDWR)
-        thread.join(20)
+    def __getattr__(self, name):
+        return getattr(self.sock, name)
+
+
+def frame(id):
+    """A result of 256 bytes, header and all."""
+    return struct.pack("<QBBHIQ", 232, 2, 0, 0, 0, id) + bytes(232)
+
+
+def test_a_link_that_always_has_something_leaves_others_their_turn(loop, pair, events):
+    link, _ = pair
+    endless = link._sock = Endless(link._sock)
+    link._readable()
+    assert 1 < endless.reads < 100
     ids = [message.id for message in events.messages]
     assert ids == list(range(1, len(ids) + 1))
+    assert len(ids) > 1000
+    link._sock = endless.sock
 
 
 def test_a_frame_that_cannot_be_ends_the_link_with_an_error(loop, pair, events):
@@ -452,6 +484,7 @@ def test_closing_while_something_waits_to_be_written(loop, pair, events):
     assert link._writing
     link.close()
     link.close()
+    link._readable()  # as a call that was due already
     assert in_thread(loop, peer.at_end)
     assert events.ends == []
 

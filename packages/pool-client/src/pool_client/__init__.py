@@ -1,10 +1,10 @@
 """A process pool on this machine and on others, from plain code, threads and asyncio.
 
-    from pool_client import Pool
+from pool_client import Pool
 
-    with Pool() as pool:
-        for result in pool.map(work, items):
-            …
+with Pool() as pool:
+    for result in pool.map(work, items):
+        …
 """
 
 from pool_client.__about__ import __version__

@@ -52,6 +52,4 @@ def _timeout(task: Task) -> TaskTimeout:
 
 def lost_error(worker: Worker, report: Lost, attempts: int, task: str = "") -> WorkerLost:
     """The error of a task that lost its worker for the last time."""
-    return WorkerLost(
-        worker.host.name, worker.pid, report.exitcode, attempts, report.reason, task
-    )
+    return WorkerLost(worker.host.name, worker.pid, report.exitcode, attempts, report.reason, task)

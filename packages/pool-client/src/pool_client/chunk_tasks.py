@@ -18,7 +18,6 @@ from pool_protocol.frames import LARGE, nbytes
 from pool_protocol.messages import Result, ResultFlag, TaskFlag
 from pool_protocol.serializers import is_plain, pack_separate, unpack_separate
 
-
 # Plain numbers: an IntFlag's operators take microseconds.
 _CHUNK = int(TaskFlag.CHUNK)
 _STAR_CHUNK = int(TaskFlag.CHUNK | TaskFlag.STAR)

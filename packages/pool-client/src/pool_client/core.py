@@ -288,5 +288,3 @@ def _can_watch(loop: asyncio.AbstractEventLoop) -> bool:
 def _check_callable(func: Any) -> None:
     if not callable(func):
         raise TypeError(f"{func!r} is not callable; give the function first, then its arguments")
-
-

@@ -10,10 +10,10 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from pool_client.descriptors import make_room
 from pool_client.errors import PoolBroken
 from pool_client.host import MAX_FAILURES, HostRunner, Seat
 from pool_client.link import Link
-from pool_client.descriptors import make_room
 from pool_client.listener import Listener
 from pool_client.packing import check_size
 from pool_client.tasks import Host

@@ -14,7 +14,7 @@ from pool_client.mapping.pump import Pump
 from pool_client.mapping.request import Request
 from pool_client.mapping.seam import Chunks, Spawn
 from pool_client.mapping.stash import Stash
-from pool_client.mapping.taking import Taker
+from pool_client.mapping.taking import Taker, iterate
 from pool_client.waiting import Bell, wait_on_loop
 
 #: Seconds that close() waits until the async inputs are closed.
@@ -55,7 +55,8 @@ def start(
 class MapIterator(chain[Any]):
     """The results of a map. Any thread may take them, also several at a time.
 
-    Dropping it cancels what was not sent, as does ``close``.
+    The exception of an item is raised in its place; the next results come after it. An error of the
+    inputs, and TimeoutError, are the end. Dropping it cancels what was not sent, as does ``close``.
     """
 
     # Being a chain, it hands over the results of a chunk without running any Python code.
@@ -159,7 +160,7 @@ class _Source:
             except BaseException:
                 self.close()
                 raise
-            self._current = current = iter(values)
+            self._current = current = iterate(values, self._taker.flawed)
             return current
 
     def _advance(self) -> list[Any]:

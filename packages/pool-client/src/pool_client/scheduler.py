@@ -42,8 +42,8 @@ Assignment = tuple[Worker, list[Task]]
 class Scheduler:
     """All tasks and workers of a pool.
 
-    ``qsize``: tasks in a worker's hands, None to adapt; ``max_tasks``: calls after which a worker is
-    replaced.
+    ``qsize``: tasks in a worker's hands, None to adapt; ``max_tasks``: calls after which a worker
+    is replaced; ``coming``: workers that are being started.
     """
 
     def __init__(

@@ -67,6 +67,8 @@ class View:
         were taken (None: automatic).
 
         Args:
+            func: what is called, in a worker.
+            *iterables: its arguments; with one iterable, each item is the only argument.
             timeout: seconds from now for all results; then TimeoutError.
             chunksize: calls in one message; None adapts to the time they take.
             ordered: results in the order of the inputs, or as they come.

@@ -1,14 +1,16 @@
 """Taking the results of a map: chunk by chunk, the errors among them, and its time limit."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, Never, Self
 
 from pool_client.mapping.flow import Flow, Part
-from pool_client.mapping.seam import ChunkResult
 
 
 class Taker:
-    """What a front end does between two waits. ``clock`` gives nanoseconds."""
+    """What a front end does between two waits. ``clock`` gives nanoseconds.
+
+    ``flawed``: some of the results that were given last are a `Failure`.
+    """
 
     def __init__(self, flow: Flow, timeout: float | None, clock: Callable[[], int]) -> None:
         self._flow = flow
@@ -19,10 +21,10 @@ class Taker:
             self.deadline = clock() + int(max(timeout, 0.0) * 1e9)
         self._merges = flow.policy.automatic
         self._count = 0
-        self._error: BaseException | None = None
+        self.flawed = False
 
     def begin(self) -> None:
-        """The results that were given are taken. Raises the error that comes after them.
+        """The results that were given are taken.
 
         Past the time limit what was read is still given as far as it is finished, but no more is
         read, or an input without end would never meet its limit.
@@ -31,45 +33,47 @@ class Taker:
             self._flow.expired = True
         self._flow.count_taken(self._count)
         self._count = 0
-        self._raise()
+        self.flawed = False
 
     def take(self) -> list[Any] | None:
         """The results that are there, of one chunk or several; None if there are none yet.
 
-        Raises the error that comes first.
+        In the place of an item that failed is a `Failure`.
         """
         part = self._flow.take()
         if part is None:
             return None
         values = self._unpack(part)
         # Explicit bounds are kept exactly, so there each chunk makes room for itself.
-        if part.count < FEW and self._merges and self._error is None:
+        if part.count < FEW and self._merges:
             self._take_more(values)
-        if not values:
-            self._raise()
         return values
 
     def _take_more(self, values: list[Any]) -> None:
         """Small chunks are given together."""
         nbytes = 0
-        while len(values) < FEW and nbytes < MERGED_BYTES and self._error is None:
+        while len(values) < FEW and nbytes < MERGED_BYTES:
             part = self._flow.take()
             if part is None:
                 return
             assert part.delivery is not None
             nbytes += part.delivery.nbytes
-            try:
-                values += self._unpack(part)
-            except BaseException as error:
-                self._error = error
+            values += self._unpack(part)
 
     def _unpack(self, part: Part) -> list[Any]:
         assert part.delivery is not None
         self._count += part.count
-        result = part.delivery.result()
+        try:
+            result = part.delivery.result()
+        except Exception as error:
+            self.flawed = True
+            return [Failure(error)] * part.count
         if not result.failed:
             return result.values
-        values, self._error = outcome(result, self._flow.ordered)
+        self.flawed = True
+        values = result.values.copy()
+        for place in result.failed:
+            values[place] = Failure(values[place])
         return values
 
     def over(self) -> bool:
@@ -79,8 +83,13 @@ class Taker:
             return True
         if not flow.finished:
             return False
-        self._error, flow.error = flow.error, None
-        self._raise()
+        error, flow.error = flow.error, None
+        if error is not None:
+            try:
+                raise error
+            finally:
+                # The error has this frame in its traceback: no circle, or it keeps results alive.
+                del error
         return True
 
     def seconds_left(self) -> float | None:
@@ -92,15 +101,6 @@ class Taker:
             raise TimeoutError(f"map was not finished within its timeout of {self._timeout:g} s")
         return seconds
 
-    def _raise(self) -> None:
-        if self._error is not None:
-            error, self._error = self._error, None
-            try:
-                raise error
-            finally:
-                # The error has this frame in its traceback: no circle, or it keeps results alive.
-                del error
-
 
 #: Timeouts of at least so many seconds are none.
 LONGEST = 1e9
@@ -109,13 +109,61 @@ FEW = 256
 MERGED_BYTES = 1 << 20
 
 
-def outcome(result: ChunkResult, ordered: bool) -> tuple[list[Any], BaseException]:
-    """The results of a chunk with errors to hand over, and the exception to raise after them.
+class Failure:
+    """Stands in the place of an item that failed."""
 
-    In order, those before the first failed item; as completed, all of the chunk's good ones.
+    __slots__ = ("_error", "_traceback")
+
+    def __init__(self, error: BaseException) -> None:
+        if isinstance(error, StopIteration | StopAsyncIteration):
+            # Raised by an iterator, it would be taken for the end.
+            name = type(error).__name__
+            replaced = RuntimeError(f"the function raised {name}")
+            replaced.__cause__ = error
+            error = replaced
+        self._error = error
+        self._traceback = error.__traceback__
+
+    def throw(self) -> Never:
+        """Raise the item's exception."""
+        # Items that failed together have one exception: its traceback must not grow with each.
+        error = BaseException.with_traceback(self._error, self._traceback)
+        del self
+        try:
+            raise error
+        finally:
+            del error
+
+
+class Raising:
+    """Iterates over results with failures among them: raises these in their places, and goes on.
+
+    Several threads may use it at a time.
     """
-    values, failed = result.values, result.failed
-    first = min(failed)
-    if ordered:
-        return values[:first], values[first]
-    return [value for place, value in enumerate(values) if place not in failed], values[first]
+
+    __slots__ = ("_values",)
+
+    def __init__(self, values: list[Any]) -> None:
+        self._values = iter(values)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Any:
+        value = next(self._values)
+        if type(value) is not Failure:
+            return value
+        del self
+        try:
+            value.throw()
+        finally:
+            del value
+
+    def __length_hint__(self) -> int:
+        """How many items are left."""
+        return self._values.__length_hint__()  # type: ignore[attr-defined, no-any-return]
+
+
+def iterate(values: list[Any], flawed: bool) -> Iterator[Any]:
+    """An iterator over results, which knows how many are left: in C, unless there are failures."""
+    return Raising(values) if flawed else iter(values)
