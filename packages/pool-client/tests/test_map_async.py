@@ -3,11 +3,11 @@
 import asyncio
 import contextlib
 import gc
-import inspect
 import itertools
 import sys
 import threading
 import time
+import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -92,7 +92,9 @@ def test_it_is_an_async_generator(chunks: FakeChunks) -> None:
 
     async def main() -> None:
         results = start(chunks, [1, 2])
-        assert inspect.isasyncgen(results)
+        assert isinstance(results, AsyncGenerator)
+        assert results.__aiter__() is results
+        assert repr(results).startswith("<MapGenerator <Flow ended: 2 read")
         assert await anext(results) == 2
         assert [one async for one in results] == [4]
         with pytest.raises(StopAsyncIteration):
@@ -168,14 +170,59 @@ def test_without_a_loop() -> None:
         asyncio.run(main())
 
 
-def test_an_error_in_its_place(chunks: FakeChunks) -> None:
-    """Earlier results first, then the error, then nothing."""
+async def outcomes(results: AsyncGenerator[Any, None]) -> list[Any]:
+    """Return all results, and for each error what it is about, as text."""
+    seen: list[Any] = []
+    while True:
+        try:
+            async for result in results:
+                seen.append(result)
+            return seen
+        except ValueError as error:
+            seen.append(str(error))
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize("chunksize", [None, 1, 2, 7])
+@pytest.mark.parametrize("asynchronous", [True, False])
+def test_errors_in_their_places(
+    chunks: FakeChunks, chunksize: int | None, ordered: bool, asynchronous: bool
+) -> None:
+    """The other results come as if there were none."""
+    items = [-n if n % 5 == 3 or n > 90 else n for n in range(1, 101)]
+
+    async def source() -> AsyncIterator[int]:
+        for item in items:
+            yield item
+
+    async def main() -> list[Any]:
+        columns = source() if asynchronous else items
+        results = start(chunks, columns, chunksize=chunksize, ordered=ordered)
+        taken = await outcomes(results)
+        with pytest.raises(StopAsyncIteration):
+            await anext(results)
+        return taken
+
+    taken = asyncio.run(main())
+    expected = [str(item) if item < 0 else 2 * item for item in items]
+    assert taken == expected if ordered else sorted(map(str, taken)) == sorted(map(str, expected))
+
+
+@pytest.mark.parametrize("thrown", [(KeyError("thrown"),), (KeyError, KeyError("thrown"), None)])
+@pytest.mark.filterwarnings("ignore:the .* signature:DeprecationWarning")
+def test_what_is_thrown_in_ends_it(hand: FakeChunks, thrown: Any) -> None:
+    """Also after an error."""
 
     async def main() -> None:
-        results = start(chunks, [1, 2, -3, 4], chunksize=4)
-        assert [await anext(results), await anext(results)] == [2, 4]
-        with pytest.raises(ValueError, match="-3"):
-            await anext(results)
+        results = start(hand, [1, -2, 3, 4, 5, 6, 7, 8], chunksize=1)
+        hand.step()
+        hand.step()
+        assert await results.asend(None) == 2
+        with pytest.raises(ValueError, match="-2"):
+            await results.asend(None)
+        with pytest.raises(KeyError, match="thrown"):
+            await results.athrow(*thrown)
+        assert all(handle.cancelled for handle in hand.queue)
         with pytest.raises(StopAsyncIteration):
             await anext(results)
 
@@ -374,6 +421,102 @@ def test_dropped_without_a_loop(hand: FakeChunks) -> None:
     gc.collect()
     assert all(handle.cancelled for handle in hand.queue)
     assert len(hand.queue) > 0
+
+
+def failing(hand: FakeChunks) -> AsyncGenerator[Any, None]:
+    """Start a map whose first chunk has failed."""
+    results = start(hand, itertools.chain([-1], itertools.count(1)), chunksize=1)
+    hand.step()
+    return results
+
+
+@pytest.mark.parametrize("way", ["drop", "aclose", "thread"])
+def test_the_end_after_an_error(hand: FakeChunks, way: str) -> None:
+    """Whoever leaves cancels what was not sent, though the error is kept."""
+
+    async def main() -> None:
+        results = failing(hand)
+        with pytest.raises(ValueError, match="-1") as caught:
+            await anext(results)
+        assert not any(handle.cancelled for handle in hand.queue)
+        if way == "aclose":
+            async with contextlib.aclosing(results):
+                pass
+            assert [one async for one in results] == []
+        elif way == "thread":
+            keep = [results]
+            del results
+            thread = threading.Thread(target=keep.clear)
+            thread.start()
+            thread.join()
+        else:
+            del results
+        assert caught.value.__traceback__ is not None
+        assert all(handle.cancelled for handle in hand.queue)
+        assert len(hand.queue) > 0
+
+    asyncio.run(main())
+
+
+def test_an_error_of_a_generator_that_nobody_has(hand: FakeChunks) -> None:
+    """Nobody could take the rest."""
+
+    async def main() -> None:
+        with pytest.raises(ValueError, match="-1"):
+            await anext(failing(hand))
+        assert all(handle.cancelled for handle in hand.queue)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("circle", [True, False])
+@pytest.mark.parametrize("closed", [True, False])
+def test_dropped_when_its_loop_is_gone(hand: FakeChunks, closed: bool, circle: bool) -> None:
+    """What was not sent is cancelled all the same."""
+
+    async def main() -> AsyncGenerator[Any, None]:
+        results = start(hand, acount(), chunksize=1)
+        while not hand.queue:
+            await asyncio.sleep(0)
+        hand.step()
+        assert await anext(results) == 0
+        return results
+
+    loop = asyncio.new_event_loop()
+    kept: list[Any] = [loop.run_until_complete(main())]
+    pump = kept[0]._source._pumping
+    if circle:
+        kept.append(kept)
+    if closed:
+        loop.close()
+    assert not any(handle.cancelled for handle in hand.queue)
+    del kept
+    gc.collect()
+    assert len(hand.queue) > 0
+    assert all(handle.cancelled for handle in hand.queue)
+    if not closed:
+        loop.run_until_complete(asyncio.wait([pump]))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+
+
+def test_nothing_of_a_map_is_a_circle(chunks: FakeChunks) -> None:
+    """It is released at once, errors included."""
+
+    async def main() -> None:
+        results = start(chunks, [1, -2, 3], chunksize=3)
+        source = weakref.ref(results._source)  # type: ignore[attr-defined]
+        assert await outcomes(results) == [2, "-2", 6]
+        await asyncio.sleep(0)
+        del results
+        assert source() is None
+
+    gc.collect()
+    gc.disable()
+    try:
+        asyncio.run(main())
+    finally:
+        gc.enable()
 
 
 # -- time

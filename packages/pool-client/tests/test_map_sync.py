@@ -137,23 +137,69 @@ def test_work_starts_at_the_call(hand: FakeChunks) -> None:
     results.close()
 
 
-def test_an_error_in_its_place(threads: ThreadedChunks) -> None:
-    """The results before it come first; then nothing."""
-    results = start(threads, [1, 2, -3, 4], chunksize=4)
-    assert [next(results), next(results)] == [2, 4]
-    with pytest.raises(ValueError, match="-3"):
-        next(results)
-    with pytest.raises(StopIteration):
-        next(results)
+def outcomes(results: Iterator[Any]) -> list[Any]:
+    """Return all results, and for each error what it is about, as text."""
+    seen: list[Any] = []
+    while True:
+        try:
+            seen.append(next(results))
+        except StopIteration:
+            return seen
+        except ValueError as error:
+            seen.append(str(error))
 
 
-def test_an_error_cancels_the_rest(hand: FakeChunks) -> None:
-    """What was not sent when an error is raised never is."""
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize("chunksize", [None, 1, 2, 7])
+def test_errors_in_their_places(
+    threads: ThreadedChunks, chunksize: int | None, ordered: bool
+) -> None:
+    """The other results come as if there were none."""
+    items = [-n if n % 5 == 3 or n > 90 else n for n in range(1, 101)]
+    results = start(threads, items, chunksize=chunksize, ordered=ordered)
+    expected = [str(item) if item < 0 else 2 * item for item in items]
+    taken = outcomes(results)
+    assert taken == expected if ordered else sorted(map(str, taken)) == sorted(map(str, expected))
+    assert list(results) == []
+
+
+def test_an_item_that_raises_stop_iteration(threads: ThreadedChunks) -> None:
+    """It does not end the map."""
+
+    def func(number: int) -> int:
+        if number == 3:
+            raise StopIteration
+        return number
+
+    threads.func = func
+    results = start(threads, range(6), chunksize=6)
+    assert list(itertools.islice(results, 3)) == [0, 1, 2]
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        next(results)
+    assert list(results) == [4, 5]
+
+
+def test_an_error_that_leaves_the_loop_cancels_the_rest(hand: FakeChunks) -> None:
+    """What was not sent when the iterator is gone never is, though the error is kept."""
     results = start(hand, [-1, 2, 3, 4, 5, 6, 7, 8])
     hand.step()
+    with pytest.raises(ValueError, match="-1") as caught:
+        next(results)
+    assert not any(handle.cancelled for handle in hand.queue)
+    del results
+    assert caught.value.__traceback__ is not None
+    assert len(hand.queue) > 0
+    assert all(handle.cancelled for handle in hand.queue)
+
+
+def test_close_among_errors(hand: FakeChunks) -> None:
+    """There is no more, not even of what is at hand."""
+    results = start(hand, [-1, 2, -3, 4], chunksize=4)
+    hand.run()
     with pytest.raises(ValueError, match="-1"):
         next(results)
-    assert all(handle.cancelled for handle in hand.queue)
+    results.close()
+    assert list(results) == []
 
 
 def test_an_input_that_raises(threads: ThreadedChunks) -> None:
@@ -405,6 +451,20 @@ def test_several_threads_at_a_time(threads: ThreadedChunks, chunksize: int | Non
     for consumer in consumers:
         consumer.join()
     assert sorted(itertools.chain(*taken)) == list(range(0, 40_000, 2))
+
+
+def test_several_threads_among_errors(threads: ThreadedChunks) -> None:
+    """Each result and each error goes to one of them."""
+    items = [-n if n % 7 == 3 else n for n in range(1, 5001)]
+    results = start(threads, items, chunksize=5)
+    taken: list[Any] = []
+    consumers = [threading.Thread(target=lambda: taken.extend(outcomes(results))) for _ in range(4)]
+    for consumer in consumers:
+        consumer.start()
+    for consumer in consumers:
+        consumer.join()
+    expected = [str(item if item < 0 else 2 * item) for item in items]
+    assert sorted(map(str, taken)) == sorted(expected)
 
 
 # -- async inputs

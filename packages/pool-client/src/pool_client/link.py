@@ -10,7 +10,7 @@ import socket
 from collections import deque
 from typing import Protocol
 
-from pool_protocol import Buffer, Connection, PoolError, State
+from pool_protocol import Buffer, Connection, PoolError, Role, State
 from pool_protocol.messages import Message
 
 #: Buffers of one ``sendmsg``: the kernel takes up to IOV_MAX, 1024.
@@ -52,6 +52,11 @@ class Link:
         self._greeted = False
         self._writing = False
         self._broken_pipe = False
+        #: Read until the kernel has nothing more, at the price of one call more each time. When a
+        #: peer dies with something unread, the socket reports an error, and libuv (uvloop) calls
+        #: its reader once more and never again: the end of the stream would go unseen. Not for
+        #: workers: the supervisor tells when one has died, and then the link is drained.
+        self._thorough = True
         loop.add_reader(self._fd, self._readable)
 
     def __repr__(self) -> str:
@@ -85,10 +90,11 @@ class Link:
                 if connection.state is not State.OPEN:
                     continue
                 self._greeted = True
+                self._thorough = connection.role is Role.CONTROL
                 self.events.opened(self)
             if messages:
                 self.events.received(self, messages)
-            if count < room or self.ended:
+            if (count < room and not self._thorough) or self.ended:
                 return
 
     def drain(self) -> None:
@@ -120,7 +126,7 @@ class Link:
             except (BlockingIOError, InterruptedError):
                 sent = 0
             except OSError:
-                self._broken_pipe = True
+                self._break()
                 return
             if sent == len(data):
                 return
@@ -145,14 +151,19 @@ class Link:
         except (BlockingIOError, InterruptedError):
             pass
         except OSError:
-            self._broken_pipe = True
-            unsent.clear()
+            self._break()
         if bool(unsent) != self._writing:
             self._writing = bool(unsent)
             if self._writing:
                 self._loop.add_writer(self._fd, self._write)
             else:
                 self._loop.remove_writer(self._fd)
+
+    def _break(self) -> None:
+        """Nothing more can be written; what there is to read is read to its end."""
+        self._broken_pipe = self._thorough = True
+        self._unsent.clear()
+        self._loop.call_soon(self.drain)
 
     # -- the end
 

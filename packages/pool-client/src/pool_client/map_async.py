@@ -5,6 +5,7 @@ import time
 import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from contextlib import suppress
+from operator import length_hint
 from typing import Any
 
 from pool_client.map_rest import Rest, Rests
@@ -29,8 +30,8 @@ def start(
         single: automatic chunks hold one item.
         rests: the pool's collection of maps that are to be run whole at shutdown.
 
-    Returns: the asynchronous generator of the results. Async inputs are read on the loop that runs now,
-    or if none does, on the one on which the generator is first used.
+    Returns: the asynchronous generator of the results. Async inputs are read on the loop that runs
+    now, or if none does, on the one on which the generator is first used.
     """
     policy = Policy(request.chunksize, request.buffersize, single)
     flow = Flow(chunks, policy, request.ordered, request.length)
@@ -124,7 +125,7 @@ class _Source:
         self._rest: Rest | None = None
         self._must_run = False
         self._pumping: asyncio.Task[None] | None = None
-        self._values: Iterator[Any] | None = None
+        self._values: Iterator[Any] = iter(())
         self._watched: weakref.ref[Any] | None = None
         self.reference: weakref.ref[MapGenerator] | None = None
 
@@ -181,9 +182,8 @@ class _Source:
     async def next(self) -> Iterator[Any] | None:
         """Results to give, or None at the end. What was given before counts as taken."""
         taker = self._taker
-        if taker.flawed and self._values is not None and self._values.__length_hint__():
-            return self._values
-        self._values = None
+        if length_hint(self._values):
+            return self._values  # what the generator before this one left
         taker.begin()
         while True:
             if self._feed is not None:
@@ -201,6 +201,7 @@ class _Source:
 
     async def stop(self) -> None:
         """The map ended, was closed, or the generator is gone."""
+        self._watched = None
         if self._must_run and self.reference is not None and self.reference() is None:
             # Gone without being used: a weak reference dies before the generator is finalized.
             self._flow.abandon()
@@ -224,10 +225,9 @@ class _Source:
     __del__ = drop
 
     def _close(self) -> None:
-        self._watched = None
         self._flow.close()
         self._feed = None
-        self._values = None
+        self._values = iter(())
         if self._rest is not None:
             self._rest.forget()
 

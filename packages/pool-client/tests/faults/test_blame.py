@@ -1,5 +1,6 @@
 """One task is to blame for a death, and no other: the good ones around it are unharmed."""
 
+import asyncio
 import itertools
 from collections.abc import Iterator
 from typing import Any
@@ -77,6 +78,27 @@ def test_mapped_items(log, chunksize, bad):
         results = pool.map(tasks.double_or_die, logs, range(TASKS), bads, chunksize=chunksize)
         check_all_but_one(outcomes(results), bad, attempts=2)
         assert tasks.runs(log)[str(bad)] == 2
+
+
+@pytest.mark.parametrize("chunksize", [None, 1, 50])
+def test_mapped_items_async(log, chunksize):
+    """The same with map_async, which goes on after the error as well: one item kills its worker."""
+
+    async def main(pool):
+        collected = []
+        results = pool.map_async(
+            tasks.double_or_die, [log] * TASKS, range(TASKS), [523] * TASKS, chunksize=chunksize
+        )
+        while True:
+            try:
+                collected.append(await asyncio.wait_for(anext(results), 30))
+            except StopAsyncIteration:
+                return collected
+            except WorkerLost as error:
+                collected.append(error)
+
+    with running_pool(2, retries=1) as pool:
+        check_all_but_one(asyncio.run(main(pool)), 523, attempts=2)
 
 
 def test_mapped_items_as_completed(log):

@@ -48,12 +48,12 @@ def temporary(directory: Path) -> dict[str, str]:
     return {"TMPDIR": str(directory), "XDG_RUNTIME_DIR": str(directory)}
 
 
-@pytest.mark.parametrize("forked", [False, True])
-@pytest.mark.parametrize("work", WORK)
+@pytest.mark.parametrize(
+    ("work", "forked"),
+    [*((work, False) for work in WORK), *((work, True) for work in ("idle", "sleep", "C loop"))],
+)
 def test_client_is_killed(log, short_directory, work, forked):
     """Everything the pool started ends with the client, a forked child of the user's or not."""
-    if forked and work not in ("idle", "C loop", "sleep"):
-        pytest.skip("the fork is tried with three kinds of work")
     mark = f"{os.environ[MARK]}-{work}-{forked}"
     source = SCRIPT.format(work=WORK[work], fork=FORK if forked else "")
     with started_script(source, log, env={MARK: mark, **temporary(short_directory)}) as client:

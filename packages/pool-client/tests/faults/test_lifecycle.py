@@ -438,6 +438,7 @@ def test_interpreter_exit_while_the_pool_is_being_created():
 # Fork
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_fork_in_the_client(log, gate):
     """A forked copy of the pool refuses to work, and the parent is unharmed, tasks included."""
     with running_pool(2, retries=0) as pool:

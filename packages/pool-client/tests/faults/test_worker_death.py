@@ -155,7 +155,7 @@ def test_killed_while_sending_a_result(log, size):
             assert len(data) == size
             assert 1 <= len(tasks.noted(own)) <= 2
             del data
-        assert resident_bytes() < before + 150 * MB
+        wait_until(lambda: resident_bytes() < before + 150 * MB, what="memory to be released")
 
 
 def test_killed_while_receiving_arguments():

@@ -2,13 +2,14 @@
 
 import gc
 import weakref
+from operator import length_hint
 from typing import Any
 
 import pytest
 
 from mapping.hand import Clock, make_flow
 from pool_client.mapping.seam import ChunkResult
-from pool_client.mapping.taking import FEW, Taker, outcome
+from pool_client.mapping.taking import FEW, Failure, Raising, Taker, iterate
 
 
 def make_taker(
@@ -24,11 +25,19 @@ def make_taker(
     return Taker(flow, None, Clock())
 
 
-def test_outcomes() -> None:
-    first, second = KeyError(1), KeyError(2)
-    result = ChunkResult([0, first, 2, second], frozenset({3, 1}), 0)
-    assert outcome(result, ordered=True) == ([0], first)
-    assert outcome(result, ordered=False) == ([0, 2], first)
+def given(taker: Taker) -> list[Any]:
+    """Return what the next take gives: results, and the exceptions in their places."""
+    values = taker.take()
+    assert values is not None
+    results = iterate(values, taker.flawed)
+    seen: list[Any] = []
+    while length_hint(results):
+        try:
+            seen.append(next(results))
+        except Exception as error:
+            seen.append(repr(error))
+    assert list(results) == []
+    return seen
 
 
 def test_small_chunks_are_given_together() -> None:
@@ -57,24 +66,68 @@ def test_with_a_buffer_chunks_make_room_one_by_one() -> None:
     assert taker.take() == [4]
 
 
-def test_an_error_comes_after_the_results_before_it() -> None:
-    taker = make_taker([[1], [2, -3, 4], [5]])
-    assert taker.take() == [2, 4]
-    with pytest.raises(ValueError, match="-3"):
-        taker.begin()
+@pytest.mark.parametrize("ordered", [True, False])
+def test_errors_are_in_their_places(ordered: bool) -> None:
+    taker = make_taker([[1], [-2, 3, -4], [5]], ordered=ordered)
+    taker.begin()
+    assert given(taker) == [2, "ValueError(-2)", 6, "ValueError(-4)", 10]
+    assert taker._count == 5
+    taker.begin()
+    assert not taker.flawed
+    assert taker.take() is None
+    assert taker.over()
 
 
-def test_an_error_that_comes_first() -> None:
-    taker = make_taker([[-3, 4], [5]])
-    with pytest.raises(ValueError, match="-3"):
-        taker.take()
+def test_without_errors_nothing_is_looked_at() -> None:
+    assert type(iterate([1], False)) is type(iter([]))
+    results = iterate([1], True)
+    assert isinstance(results, Raising)
+    assert iter(results) is results
 
 
-def test_an_error_out_of_order_takes_nothing_with_it() -> None:
-    taker = make_taker([[2, -3, 4], [5]], ordered=False)
-    assert taker.take() == [4, 8]
-    with pytest.raises(ValueError, match="-3"):
-        taker.begin()
+@pytest.mark.parametrize("error", [StopIteration(1), StopAsyncIteration(1)])
+def test_an_error_is_not_taken_for_the_end(error: Exception) -> None:
+    with pytest.raises(RuntimeError, match="raised Stop") as caught:
+        next(Raising([Failure(error)]))
+    assert caught.value.__cause__ is error
+
+
+def test_one_error_of_many_items() -> None:
+    """Its traceback does not grow."""
+    try:
+        raise KeyError("all")
+    except KeyError as error:
+        results = Raising([Failure(error)] * 100)
+    sizes = set()
+    for _ in range(100):
+        with pytest.raises(KeyError) as caught:
+            next(results)
+        sizes.add(len(caught.traceback))
+    assert sizes == {4}
+
+
+def test_a_raised_error_keeps_nothing() -> None:
+    class Result:
+        pass
+
+    class Kept(Exception):
+        pass
+
+    result = Result()
+    reference = weakref.ref(result)
+    results = iterate([Failure(Kept()), result], True)
+    del result
+    gc.disable()
+    try:
+        with pytest.raises(Kept) as caught:
+            next(results)
+        error = weakref.ref(caught.value)
+        del results
+        assert reference() is None
+        del caught
+        assert error() is None
+    finally:
+        gc.enable()
 
 
 class Unreadable:
@@ -87,14 +140,19 @@ class Unreadable:
 
 
 def test_a_chunk_that_cannot_be_read() -> None:
-    taker = make_taker([[1], [2]])
+    taker = make_taker([[1], [2, 3], [4]])
     taker._flow.parts[1].delivery = Unreadable()
-    assert taker.take() == [2]
-    with pytest.raises(EOFError):
-        taker.begin()
+    assert given(taker) == [2, *["EOFError('unreadable')"] * 2, 8]
+
+
+def test_an_interrupt_is_not_an_items_error() -> None:
+    class Interrupted(Unreadable):
+        def result(self) -> ChunkResult:
+            raise KeyboardInterrupt
+
     taker = make_taker([[1]])
-    taker._flow.parts[0].delivery = Unreadable()
-    with pytest.raises(EOFError):
+    taker._flow.parts[0].delivery = Interrupted()
+    with pytest.raises(KeyboardInterrupt):
         taker.take()
 
 
