@@ -32,7 +32,7 @@ def load(number: int) -> Any:
 @pytest.fixture
 def table() -> FunctionTable:
     loads.clear()
-    return FunctionTable(serializer(PickleType.pickle))
+    return FunctionTable(serializer(PickleType.pickle).loads)
 
 
 def message(id: int, number: int, **fields: Any) -> Function:

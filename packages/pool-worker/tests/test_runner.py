@@ -33,7 +33,7 @@ class Bench:
     def __init__(self, data: PickleType = PickleType.pickle) -> None:
         self.words = [0] * 8
         self.data = data
-        self.table = FunctionTable(serializer(PickleType.cloudpickle))
+        self.table = FunctionTable(serializer(PickleType.cloudpickle).loads)
         self.runner = Runner(data, self.table, self.words)
 
     def task(self, function: Callable[..., Any], payload: bytes, flags: int = 0) -> Task:

@@ -121,3 +121,11 @@ def batch_limit(mean: float | None, waiting: int, idle: int) -> int:
 def silent_since(last_heard: int, work: float, round_trip: float, now: int) -> bool:
     """Has a worker with tasks queued been silent for longer than its work explains?"""
     return now - last_heard > SILENCE_NS + 3.0 * work + 2.0 * round_trip
+
+
+def patience(workers: int) -> int:
+    """How many more deaths than completions a pool of so many workers endures.
+
+    Enough for tasks that kill each other's workers and for a few tasks that always do.
+    """
+    return max(40, 8 * workers)

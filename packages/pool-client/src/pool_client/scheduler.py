@@ -268,10 +268,8 @@ class Scheduler:
             if task.flags & _TIMED:
                 self._watching.sent(worker.host, task)
             batch.append(task)
-        worker.sent = sent
         self._next_id = next_id
-        worker.work = work
-        worker.nbytes = nbytes
+        worker.sent, worker.work, worker.nbytes = sent, work, nbytes
         return batch
 
     def _dispatched(self, worker: Worker, batch: list[Task], now: int) -> None:
@@ -328,7 +326,7 @@ class Scheduler:
         self._backlog.give_back(worker.slot, free)
         self.coming += 1
         self._actions.append(ReplaceWorker(worker.host, worker.slot))
-        if self.counts.trouble > self._patience():
+        if self.counts.trouble > policy.patience(len(self.workers)):
             last = lost_error(worker, report, 0)
             self.break_with(
                 PoolBroken(f"workers die faster than work is completed; the last one: {last}")
@@ -343,9 +341,6 @@ class Scheduler:
             self.counts.trouble = max(0, self.counts.trouble - 1)
             task.fail(error)
         return verdict.again
-
-    def _patience(self) -> int:
-        return max(40, 8 * len(self.workers))
 
     def _remove(self, worker: Worker, now: int) -> None:
         worker.dead = True

@@ -143,6 +143,8 @@ class Connection:
         self.state = state
         if state is _CLOSED:
             self._may_send = self._may_receive = frozenset()
+            if self._decoder is not None:
+                self._decoder.drop()
 
     # -- sending
 

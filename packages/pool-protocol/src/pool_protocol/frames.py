@@ -196,6 +196,10 @@ class FrameDecoder:
         """True in the middle of a frame: an end of file now has cut one off."""
         return self._end > 0 or self._large is not None
 
+    def drop(self) -> None:
+        """Nothing more will come: let go of a large frame that was cut off."""
+        self._large = None
+
     def get_buffer(self) -> memoryview:
         """The memory into which the next bytes belong; never empty."""
         if self._large is not None:

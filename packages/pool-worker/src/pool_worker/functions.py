@@ -8,8 +8,9 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from pool_protocol import Serializer, VersionMismatch
+from pool_protocol import Buffer, PickleType, VersionMismatch, serializer
 from pool_protocol.messages import Function
+from pool_worker.main_globals import MAIN
 
 PYTHON = ".".join(map(str, sys.version_info[:3]))
 
@@ -17,9 +18,9 @@ PYTHON = ".".join(map(str, sys.version_info[:3]))
 class FunctionTable:
     """Functions by id; ``ready`` holds those that were used already."""
 
-    def __init__(self, serializer: Serializer) -> None:
+    def __init__(self, unpack: Callable[[Buffer], Any]) -> None:
         self.ready: dict[int, Callable[..., Any]] = {}
-        self._serializer = serializer
+        self._unpack = unpack
         self._messages: dict[int, Function] = {}
         self._failures: dict[int, BaseException] = {}
 
@@ -65,8 +66,14 @@ class FunctionTable:
                 f"runs Python {PYTHON}: install the same minor version on both, or put the "
                 "function into a module that both can import"
             )
-        function: Callable[..., Any] = self._serializer.unpack(message.blob)
+        function: Callable[..., Any] = self._unpack(message.blob)
         return function
+
+
+def unpacker(kind: PickleType) -> Callable[[Buffer], Any]:
+    """What unpacks functions of a kind. Raises SerializerMissing, saying what to install."""
+    loads = serializer(kind).loads
+    return MAIN.unpack if kind is PickleType.cloudpickle else loads
 
 
 def _minor(version: str) -> list[str]:

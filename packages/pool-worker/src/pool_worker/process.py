@@ -24,7 +24,6 @@ from pool_protocol import (
     PoolError,
     RemoteProtocolError,
     Role,
-    serializer,
 )
 from pool_protocol.frames import HEADER, HEADER_SIZE
 from pool_protocol.messages import (
@@ -42,7 +41,7 @@ from pool_protocol.messages import (
 from pool_worker.__about__ import __version__
 from pool_worker.channel import Channel, Closed
 from pool_worker.failures import CANCELLED, pack_error
-from pool_worker.functions import PYTHON, FunctionTable
+from pool_worker.functions import PYTHON, FunctionTable, unpacker
 from pool_worker.loops import loop_maker
 from pool_worker.outbox import MAX_NANOS, Outbox
 from pool_worker.page import AREA, DONE, END, SIZE, SKIP_FROM, SKIP_TO, STARTED, Page
@@ -91,12 +90,10 @@ class Worker:
         self.outbox.limit = setup.max_message
         self._most = min(setup.max_message or SIZE, SIZE) - HEADER_SIZE
         self.make_loop = loop_maker(LoopType(setup.worker_loop))
-        functions = serializer(PickleType(setup.func_pickle))
-        self.runner = Runner(
-            PickleType(setup.data_pickle), FunctionTable(functions), self.page.words
-        )
+        unpack = unpacker(PickleType(setup.func_pickle))
+        self.runner = Runner(PickleType(setup.data_pickle), FunctionTable(unpack), self.page.words)
         if setup.blob:
-            initializer, arguments = functions.unpack(setup.blob)
+            initializer, arguments = unpack(setup.blob)
             if initializer is not None:
                 self._initialize(initializer, arguments)
 
