@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT))
 
 from tools import bootstrap, pythons  # noqa: E402  (found through the line above)
-from tools.check import PACKAGES, REPORTS  # noqa: E402
+from tools.check import ON_ONE_PYTHON, PACKAGES, REPORTS  # noqa: E402
 
 if __name__ == "__main__":
     sys.exit(bootstrap.main(sys.argv[1:]))
@@ -188,13 +188,20 @@ def measure(session: nox.Session, package: Path, tests: list[Path], *patterns: s
 @nox.session(venv_backend="none")
 @nox.parametrize("package", PACKAGES, ids=PACKAGES)
 def packages(session: nox.Session, package: str) -> None:
-    """The tests of one package through tox, on every Python found; arguments go to pytest."""
+    """The tests of one package through tox, on every Python found; arguments go to pytest.
+
+    Without arguments, the folders in ON_ONE_PYTHON are tested on the oldest Python only.
+    """
     for python in FOUND:
         session.log(f"{package} on Python {python.full}")
+        arguments = list(session.posargs)
+        if not arguments and python != FOUND[0] and package in ON_ONE_PYTHON:
+            session.warn(f"without {ON_ONE_PYTHON[package]}: it runs on {FOUND[0].full} only")
+            arguments = [f"--ignore={ON_ONE_PYTHON[package]}"]
         session.run(
             *[sys.executable, "-m", "tox", "run", "--quiet", "-e", python.tox_name],
             *["-c", f"packages/{package}/tox.ini", "--"],
-            *[report(f"{package}-{python.minor}"), *session.posargs],
+            *[report(f"{package}-{python.minor}"), *arguments],
         )
 
 

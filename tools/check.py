@@ -33,6 +33,9 @@ SESSIONS = (
     *(f"packages({package})" for package in PACKAGES),
 )
 
+ON_ONE_PYTHON = {"pool-client": "tests/faults"}
+"""Folders of tests that run on the oldest Python only: on each, a check would take too long."""
+
 _DOCKER_SECONDS = 30
 
 
@@ -172,6 +175,12 @@ def describe_pythons(found: Sequence[Python], done: Sequence[Python]) -> list[st
     """
     names = ", ".join(python.full for python in done) or "NONE"
     lines = [f"Python tested: {names}"]
+    if len(done) > 1:
+        lines += [
+            f"!!! {package}/{folder} ran on Python {done[0].full} ONLY; on every Python: "
+            f'python3 noxfile.py -s "packages({package})" -- tests'
+            for package, folder in ON_ONE_PYTHON.items()
+        ]
     known = {python.minor for python in found}
     lines += [
         f"!!! Python {minor} was NOT TESTED: it is not on this machine"

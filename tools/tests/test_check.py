@@ -75,6 +75,12 @@ def test_a_python_that_was_not_reached_stands_out() -> None:
     assert not any("newer" in line for line in lines)
 
 
+def test_what_ran_on_one_python_only_stands_out() -> None:
+    marked = [line for line in check.describe_pythons([OLD, NEW], [OLD, NEW]) if "ONLY" in line]
+    assert len(marked) == len(check.ON_ONE_PYTHON)
+    assert marked[0].startswith("!!! pool-client/tests/faults ran on Python 3.11.1 ONLY")
+
+
 def test_the_last_line_counts_tests_and_sessions() -> None:
     outcomes = [Outcome("lint", True, 1.5), Outcome("types", False, 2.0), Outcome("rest", None)]
     lines = check.closing(outcomes, Counts(passed=10, failed=1, skipped=2), Counter({"no dill": 2}))

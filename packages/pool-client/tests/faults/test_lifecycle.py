@@ -487,7 +487,7 @@ def test_forked_child_that_exits_normally():
                     gc.collect()
                 sys.exit(0)
             print(how, os.waitpid(child, 0)[1])
-            print(pool.run(abs, -3))
+            print(pool.run(abs, -3), flush=True)  # or the next child prints it once more
         print(sorted(worker.pid for worker in pool.workers()) == before)
         """,
         timeout=50,

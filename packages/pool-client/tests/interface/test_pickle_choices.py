@@ -107,11 +107,14 @@ def test_a_function_by_value_is_pickled_once(single: Any) -> None:
 def test_many_closures_do_not_pile_up(single: Any) -> None:
     """A worker forgets functions that are used no more, and none is taken for another."""
     count = 12_000
-    before = single.run(eval, "len(__import__('gc').get_objects())")
+    alive = "__import__('gc').collect() * 0 + len(__import__('gc').get_objects())"
+    before = single.run(eval, alive)
     futures = [single.submit(lambda n=number: n) for number in range(count)]
     assert [future.result(30) for future in futures] == list(range(count))
-    after = single.run(eval, "len(__import__('gc').get_objects())")
-    assert (after - before) / count < 3
+    after = single.run(eval, alive)
+    # Nine objects for each function that is kept (dictionary, tuples, cells …), of which a third
+    # may be: a leak of all of them would be nine.
+    assert (after - before) / count < 4.5
 
 
 def test_data_picklers_differ_from_function_picklers() -> None:
