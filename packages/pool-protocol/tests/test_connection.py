@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from pool_protocol import messages as m
-from pool_protocol.connection import Connection
+from pool_protocol.areas import Areas
+from pool_protocol.connection import LEAST_CONTROL, Connection
 from pool_protocol.errors import FrameTooLarge, LocalProtocolError, RemoteProtocolError
 from pool_protocol.frames import HEADER, HEADER_SIZE, LARGE, Buffer, Packed, Payload, encode, nbytes
 from pool_protocol.states import MAY_SEND, Role, Side, State
@@ -218,6 +219,22 @@ def test_one_byte_over_max_message(packed: bool, size: int) -> None:
     assert dialer.state is State.CLOSED
 
 
+@pytest.mark.parametrize("limit", [1024, LEAST_CONTROL + 1])
+def test_a_small_limit_is_for_the_users_data(limit: int) -> None:
+    """Not for what the two sides of a control connection tell each other by themselves."""
+    dialer, listener = connected_pair(Role.CONTROL, max_message=limit)
+    most = max(limit, LEAST_CONTROL)
+    lost = m.Lost(1, 2, -9, 3, 4, "killed", bytes(most - 500))
+    orders = m.Start(list(range(10**6, 10**6 + 10_000)))
+    dialer.send(lost)
+    listener.send(orders)
+    assert (transfer(dialer, listener), transfer(listener, dialer)) == ([lost], [orders])
+    with pytest.raises(FrameTooLarge):
+        dialer.send(m.Output(1, 1, 0, bytes(most)))
+    with pytest.raises(RemoteProtocolError, match="over the limit"):
+        feed(listener, encode(m.Output.KIND, 0, 0, 0, bytes(most)))
+
+
 # -- noise after the handshake
 
 
@@ -376,3 +393,20 @@ class Pair(RuleBasedStateMachine):
 
 TestPair = Pair.TestCase
 TestPair.settings = settings(deadline=None, max_examples=60, stateful_step_count=40)
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_large_parts_come_into_the_memory_that_was_given(before: bool) -> None:
+    """Given before the handshake or after it."""
+    memory = Areas()
+    dialer, listener = handshaking_pair()
+    if before:
+        listener.receive_into(memory)
+    for source, target in ((dialer, listener), (listener, dialer), (dialer, listener)):
+        transfer(source, target)
+    if not before:
+        listener.receive_into(memory)
+    dialer.send_result(1, 2, 0, bytes(5_000_000))
+    [result] = transfer(dialer, listener)
+    assert isinstance(result, m.Result) and isinstance(result.payload, memoryview)
+    assert [area.map for area in memory.kept] == [result.payload.obj]

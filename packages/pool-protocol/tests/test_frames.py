@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pool_protocol import frames
+from pool_protocol.areas import Areas
 from pool_protocol.errors import FrameTooLarge, LocalProtocolError, RemoteProtocolError
 from pool_protocol.frames import (
     HEADER,
@@ -304,14 +304,17 @@ def test_payloads_stay_when_the_buffer_is_used_again() -> None:
     assert (first[4], second[4]) == (b"first", b"SECOND")
 
 
-def test_without_huge_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(mmap, "MADV_HUGEPAGE", raising=False)
-    assert len(frames._reserve(BIG)) == BIG
-
-
-def test_with_a_kernel_that_refuses_huge_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mmap, "MADV_HUGEPAGE", 9999, raising=False)
-    assert len(frames._reserve(BIG)) == BIG
+def test_large_frames_share_the_memory_that_is_free() -> None:
+    decoder = FrameDecoder(memory=Areas())
+    [first] = feed(decoder, wire(bytes(BIG)))
+    [second] = feed(decoder, wire(Packed([b"x"], [b"y" * BIG])))
+    assert first[4].obj is not second[5][0].obj  # type: ignore[union-attr]
+    assert bytes(first[4]) == bytes(BIG)
+    area = first[4].obj  # type: ignore[union-attr]
+    del first
+    [third] = feed(decoder, wire(b"z" * BIG))
+    assert third[4].obj is area  # type: ignore[union-attr]
+    assert (bytes(second[5][0]), bytes(third[4])) == (b"y" * BIG, b"z" * BIG)
 
 
 # -- noise

@@ -1,9 +1,11 @@
 """Values are packed and read back; large ones without a copy where that is possible."""
 
+import copyreg
 import pickle
 import sys
+from collections import ChainMap
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given
@@ -157,7 +159,11 @@ def test_a_missing_serializer_says_what_to_install(
 class FakeSerializer(ModuleType):
     """Stands for a serializer that may not be installed where the tests run."""
 
-    Pickler = pickle.Pickler
+    class Pickler(pickle.Pickler):
+        """As cloudpickle's, but for what it does with functions."""
+
+        dispatch_table: ClassVar[Any] = ChainMap(copyreg.dispatch_table)
+
     loads = staticmethod(pickle.loads)
 
     @staticmethod
@@ -188,12 +194,7 @@ def cloudpickled(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     seen: list[object] = []
 
     class Cloudpickle(FakeSerializer):
-        @staticmethod
-        def dumps(value: object, protocol: int, recurse: bool = True, **more: Any) -> bytes:
-            seen.append(value)
-            return pickle.dumps("by value", protocol)
-
-        class Pickler:
+        class Pickler(FakeSerializer.Pickler):
             def __init__(self, file: Any, *args: Any, **more: Any) -> None:
                 self.file = file
 
@@ -215,10 +216,24 @@ MAIN = "__main__"  # the pickle of a class names its module by such a string
         MAIN,
         [MAIN, bytes(3 * LARGE)],
         [bytes(3 * LARGE), MAIN],
+        [bytes(2 * LARGE), MAIN, bytes(2 * LARGE)],
+        [*range(LARGE), MAIN, *range(LARGE)],
+        ["x" * LARGE, bytearray(LARGE), *range(LARGE), MAIN, *range(LARGE)],
+        [*range(LARGE), "__mp_main__", *range(LARGE)],
         [Array(bytes(LARGE)), MAIN],
         Refused(),
     ],
-    ids=["alone", "first", "last", "beside a buffer", "refused"],
+    ids=[
+        "alone",
+        "first",
+        "last",
+        "between large data",
+        "in the middle",
+        "after large data",
+        "of multiprocessing",
+        "beside a buffer",
+        "refused",
+    ],
 )
 def test_what_names_main_or_is_refused_goes_by_value(
     value: object, streamed: bool, cloudpickled: list[object]
@@ -227,9 +242,12 @@ def test_what_names_main_or_is_refused_goes_by_value(
     assert cloudpickled == [value]
 
 
-def test_what_stands_between_large_data_goes_by_value(cloudpickled: list[object]) -> None:
-    value = [bytes(2 * LARGE), MAIN, bytes(2 * LARGE)]
-    assert across(PICKLE.pack(value, streamed=True)) == "by value"
+@pytest.mark.parametrize("make", [bytes, bytearray, bytes.decode])
+def test_large_data_is_not_searched(make: Any, cloudpickled: list[object]) -> None:
+    large = make(bytes(LARGE) + MAIN.encode() + bytes(LARGE))
+    value = [1, large, 2, [large, large], *range(LARGE)]
+    assert across(PICKLE.pack(value)) == across(PICKLE.pack(value, streamed=True)) == value
+    assert cloudpickled == []
 
 
 @pytest.mark.parametrize("value", [1, bytes(3 * LARGE), "main", [1, "x" * 3 * LARGE, 2]])

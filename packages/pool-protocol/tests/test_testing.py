@@ -9,12 +9,12 @@ from pool_protocol.testing import LAUNCH, connected_pair, feed, handshaking_pair
 
 @pytest.mark.parametrize("role", Role)
 def test_a_connected_pair(role: Role) -> None:
-    dialer, listener = connected_pair(role, worker=4, max_message=1000)
+    dialer, listener = connected_pair(role, worker=4, max_message=10**6)
     assert (dialer.state, listener.state) == (State.OPEN, State.OPEN)
     assert (dialer.side, listener.side) == (Side.DIALER, Side.LISTENER)
     assert dialer.role is listener.role is role
     assert dialer.identity == listener.identity == (LAUNCH, role, 4)
-    assert dialer.max_message == listener.max_message == 1000
+    assert dialer.max_message == listener.max_message == 10**6
     assert dialer.take() == listener.take() == []
 
 

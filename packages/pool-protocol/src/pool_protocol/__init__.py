@@ -1,10 +1,12 @@
 """The wire protocol of the process pool, without I/O: bytes in, messages out."""
 
 from pool_protocol.__about__ import __version__
+from pool_protocol.areas import Areas
 from pool_protocol.choices import LoopType, PickleType
 from pool_protocol.connection import Connection
 from pool_protocol.errors import (
     AuthenticationError,
+    CredentialError,
     FrameTooLarge,
     LocalProtocolError,
     PoolError,
@@ -25,9 +27,11 @@ from pool_protocol.states import Role, Side, State
 
 __all__ = [
     "PROTOCOL_VERSION",
+    "Areas",
     "AuthenticationError",
     "Buffer",
     "Connection",
+    "CredentialError",
     "DialerHandshake",
     "FrameTooLarge",
     "Identity",

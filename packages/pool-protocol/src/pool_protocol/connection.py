@@ -12,6 +12,8 @@ Whoever owns the socket also owns the clock: deadlines are not known here.
 from collections.abc import Iterable
 from operator import itemgetter
 
+from pool_protocol.areas import Areas
+from pool_protocol.codec import decode, encode_control
 from pool_protocol.errors import LocalProtocolError, PoolError, RemoteProtocolError
 from pool_protocol.frames import (
     HEADER,
@@ -24,8 +26,13 @@ from pool_protocol.frames import (
     nbytes,
 )
 from pool_protocol.handshake import DialerHandshake, Identity, ListenerHandshake
-from pool_protocol.messages import RESULT, TASK, Control, Message, decode, encode_control
+from pool_protocol.messages import RESULT, TASK, Control, Message
 from pool_protocol.states import MAY_SEND, TRANSITIONS, Role, Side, State
+
+#: What a control connection takes in any case, in bytes. The user's limit is for his data; what
+#: supervisor and client tell each other (lines that were printed, what lay in the page of a worker
+#: that died, orders for a thousand workers) is bounded by itself, below this.
+LEAST_CONTROL = 1 << 18
 
 _CLOSED = State.CLOSED
 _MAX_NANOS = 0xFFFFFFFF
@@ -37,7 +44,7 @@ class Connection:
     """The protocol of one connection, seen from one side.
 
     ``max_message`` is the largest frame that is sent or accepted, in bytes, its header of 24 bytes
-    included; None for no limit.
+    included; None for no limit. On a control connection it is at least `LEAST_CONTROL`.
     """
 
     def __init__(
@@ -46,6 +53,7 @@ class Connection:
         self.side = Side.DIALER if isinstance(handshake, DialerHandshake) else Side.LISTENER
         self.state = State.HANDSHAKE
         self.max_message = max_message
+        self._memory: Areas | None = None
         self._handshake = handshake
         self._early = bytearray()
         self._early_view = memoryview(bytearray(handshake.needed))
@@ -79,6 +87,12 @@ class Connection:
         return bool(self._early) if self._decoder is None else self._decoder.partial
 
     # -- receiving
+
+    def receive_into(self, memory: Areas) -> None:
+        """Large parts that begin to come in from now on go there."""
+        self._memory = memory
+        if self._decoder is not None:
+            self._decoder.memory = memory
 
     def get_buffer(self) -> memoryview:
         """The memory into which the next bytes belong; never empty."""
@@ -125,7 +139,9 @@ class Connection:
 
     def _open(self) -> None:
         self._move(State.OPEN)
-        self._decoder = FrameDecoder(self.max_message)
+        if self.max_message is not None and self.role is Role.CONTROL:
+            self.max_message = max(self.max_message, LEAST_CONTROL)
+        self._decoder = FrameDecoder(self.max_message, self._memory)
         self._may_send = MAY_SEND[self.role, self.side]
         self._may_receive = MAY_SEND[self.role, self.side.peer]
 

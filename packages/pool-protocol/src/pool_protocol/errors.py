@@ -5,6 +5,7 @@ PoolError                       whatever the pool raises by itself
 │   ├── LocalProtocolError      our own code broke the rules: a bug here
 │   └── RemoteProtocolError     the peer broke them: close the connection
 ├── AuthenticationError         the peer does not know the launch's token
+├── CredentialError             a credential is missing, unreadable or unsafe
 ├── VersionMismatch             both sides mean well but cannot understand each other
 ├── FrameTooLarge               over ``max_message``; nothing was sent
 └── SerializerMissing           dill or cloudpickle is not installed on this side
@@ -29,6 +30,10 @@ class RemoteProtocolError(ProtocolError):
 
 class AuthenticationError(PoolError):
     """The peer could not prove that it knows the token of this launch."""
+
+
+class CredentialError(PoolError):
+    """A credential is missing, unreadable or unsafe; the text says what to do."""
 
 
 class VersionMismatch(PoolError):

@@ -9,16 +9,17 @@ n + 1 lengths (u64 each): the pickle stream, then n out-of-band buffers, which f
 
 ``FrameDecoder`` never copies a large payload: it hands out the memory into which the next bytes
 belong (``get_buffer``), so the kernel writes into the final buffer. Memory for a large buffer is
-reserved, but the kernel commits it only as bytes arrive, whatever length a header claims.
+reserved (``areas``), but the kernel commits it only as bytes arrive, whatever length a header
+claims.
 """
 
-import contextlib
 import mmap
 import struct
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from pool_protocol.areas import MAP_OPTIONS, Areas
 from pool_protocol.errors import FrameTooLarge, LocalProtocolError, RemoteProtocolError
 
 Buffer = bytes | bytearray | memoryview
@@ -30,11 +31,6 @@ MAX_PARTS = 1024
 #: Frames above this are received into memory of their own and sent without joining.
 LARGE = 64 * 1024
 _SMALL_BUFFER = 4 * LARGE
-#: Parts from this on are mapped: huge pages where the kernel has them, given back at once. (8 MiB
-#: filled: 0.3 ms in private huge pages, 3.6 ms in small pages, 6.6 ms shared; at 2 MiB: even.)
-_MAPPED = 4 * 1024 * 1024
-#: Private: memory that Python maps is otherwise shared with every child that is forked later.
-_MAP_OPTIONS = {"flags": mmap.MAP_PRIVATE} if hasattr(mmap, "MAP_PRIVATE") else {}
 
 
 class Packed(NamedTuple):
@@ -68,7 +64,7 @@ def encode(
     if type(payload) is bytes:
         size = len(payload)
         if limit is not None and size + HEADER_SIZE > limit:
-            raise FrameTooLarge(_too_large(size + HEADER_SIZE, limit))
+            raise FrameTooLarge(too_large(size + HEADER_SIZE, limit))
         header = HEADER.pack(size, kind, flags, 0, aux, id)
         return [header, payload] if size > LARGE else [header + payload]
     assert isinstance(payload, Packed)
@@ -79,7 +75,7 @@ def encode(
     table = struct.pack(f"<{len(lengths)}Q", *lengths) if parts else b""
     size = len(table) + sum(lengths)
     if limit is not None and size + HEADER_SIZE > limit:
-        raise FrameTooLarge(_too_large(size + HEADER_SIZE, limit))
+        raise FrameTooLarge(too_large(size + HEADER_SIZE, limit))
     header = HEADER.pack(size, kind, flags, parts, aux, id)
     return [header + table, *payload.stream, *payload.buffers]
 
@@ -89,7 +85,8 @@ def largest_joined(limit: int | None) -> int:
     return LARGE if limit is None else min(LARGE, limit - HEADER_SIZE)
 
 
-def _too_large(size: int, limit: int) -> str:
+def too_large(size: int, limit: int) -> str:
+    """What is wrong with a frame of ``size`` bytes where ``limit`` is the most."""
     return (
         f"a message of {size:,} bytes is over the limit of {limit:,} bytes; "
         "raise max_message, or send less at once"
@@ -109,20 +106,6 @@ def payload_size(payload: Payload) -> int:
     return sum(map(nbytes, payload.stream)) + sum(map(nbytes, payload.buffers))
 
 
-def _reserve(size: int) -> memoryview:
-    """Writable memory of ``size`` bytes; a large one is committed only where it is written."""
-    if size < _MAPPED:
-        return memoryview(bytearray(size))
-    try:
-        area = mmap.mmap(-1, size, **_MAP_OPTIONS)
-    except (OSError, OverflowError, ValueError) as error:
-        raise RemoteProtocolError(f"no memory for a frame part of {size:,} bytes") from error
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        with contextlib.suppress(OSError):  # a kernel without huge pages
-            area.madvise(mmap.MADV_HUGEPAGE)
-    return memoryview(area)
-
-
 class _LargeFrame:
     """A frame under reception whose parts lie in memory of their own.
 
@@ -130,7 +113,8 @@ class _LargeFrame:
     its parts costs one part at most.
     """
 
-    def __init__(self, header: tuple[int, int, int, int, int, int]) -> None:
+    def __init__(self, header: tuple[int, int, int, int, int, int], memory: Areas) -> None:
+        self._memory = memory
         self._size, self._kind, self._flags, parts, self._aux, self._id = header
         self._table: memoryview | None = None
         self._lengths: list[int] = []
@@ -138,7 +122,7 @@ class _LargeFrame:
         if parts:
             self._table = self._hole = memoryview(bytearray(8 * (parts + 1)))
         else:
-            self._hole = _reserve(self._size)
+            self._hole = self._memory.reserve(self._size)
             self._areas.append(self._hole)
 
     def hole(self) -> memoryview:
@@ -155,7 +139,7 @@ class _LargeFrame:
             self._read_table(self._table)
             self._table = None
         while self._lengths:
-            area = _reserve(self._lengths.pop())
+            area = self._memory.reserve(self._lengths.pop())
             self._areas.append(area)
             if len(area):
                 self._hole = area
@@ -178,13 +162,15 @@ class FrameDecoder:
 
     Use: receive into ``get_buffer()``, then call ``received(count)``; it returns the frames that
     are complete. ``limit`` is the largest frame that is accepted, in bytes; None for no limit.
+    ``memory`` is where large parts go.
     """
 
-    def __init__(self, limit: int | None = None) -> None:
+    def __init__(self, limit: int | None = None, memory: Areas | None = None) -> None:
         self._limit = limit
+        self.memory = Areas(0) if memory is None else memory
         self._joined = largest_joined(limit)
         # Mapped, so that a connection on which little comes in commits little memory.
-        self._small = mmap.mmap(-1, _SMALL_BUFFER, **_MAP_OPTIONS)
+        self._small = mmap.mmap(-1, _SMALL_BUFFER, **MAP_OPTIONS)
         self._view = memoryview(self._small)
         self._end = 0
         #: No frame is complete before the small buffer holds this much.
@@ -234,7 +220,7 @@ class FrameDecoder:
             stop = body + size
             if size > joined or parts:
                 self._check(size, parts)
-                large = _LargeFrame((size, kind, flags, parts, aux, id))
+                large = _LargeFrame((size, kind, flags, parts, aux, id), self.memory)
                 start, whole = self._move(large, body, end)
                 if not whole:
                     self._large = large
@@ -256,7 +242,7 @@ class FrameDecoder:
 
     def _check(self, size: int, parts: int) -> None:
         if self._limit is not None and size + HEADER_SIZE > self._limit:
-            raise RemoteProtocolError(_too_large(size + HEADER_SIZE, self._limit))
+            raise RemoteProtocolError(too_large(size + HEADER_SIZE, self._limit))
         if size > sys.maxsize:
             raise RemoteProtocolError(f"a frame claims {size:,} bytes")
         if parts > MAX_PARTS or (parts and size < 8 * (parts + 1)):

@@ -25,6 +25,11 @@ PROTOCOL_VERSION: Final = 1
 #: The length of a token and of a nonce, in bytes.
 TOKEN_SIZE: Final = 32
 LAUNCH_SIZE: Final = 8
+#: Whoever joins by hand, and whoever asks a spawner, has no launch yet. TLS has authenticated both
+#: sides by then; the handshake with this token adds the versions, not safety: refuse these roles on
+#: anything but TLS with certificates on both sides.
+OPEN_LAUNCH: Final = bytes(LAUNCH_SIZE)
+OPEN_TOKEN: Final = b"authenticated by TLS, not by us."
 
 _MAGIC = b"poolwire"
 _HELLO = struct.Struct(f"<8sHBx{LAUNCH_SIZE}sI{TOKEN_SIZE}s")

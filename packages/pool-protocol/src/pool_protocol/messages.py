@@ -1,23 +1,17 @@
 """Messages: one class each, one table.
 
 ``Task`` and ``Result`` are made hundreds of thousands of times a second, so they are named tuples
-over a frame's own fields; their payloads are opaque here. Every other message is a frozen
-dataclass that travels as one JSON object and, where it has a ``blob``, opaque bytes after it.
-No message is ever a pickle, so reading one runs no code of the peer's.
+over a frame's own fields; their payloads are opaque here. Every other message is a record, a
+frozen dataclass that costs little to define: see ``codec`` for how it travels.
 """
 
-import dataclasses
 import enum
-import json
-import struct
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import field
 from typing import ClassVar, NamedTuple
 
-from pool_protocol.errors import RemoteProtocolError
-from pool_protocol.frames import LARGE, Buffer, Frame, Packed, encode
-
-_LENGTH = struct.Struct("<I")
+from pool_protocol.frames import Buffer
+from pool_protocol.records import record
 
 
 class TaskFlag(enum.IntFlag):
@@ -44,6 +38,8 @@ class ResultFlag(enum.IntFlag):
     """The payload packs a list of values."""
     SEPARATE = 4
     """A chunk's values are packed one by one, errors among them."""
+    PART = 8
+    """Some of a chunk's values, ahead of its result; ``id`` is 0, and the payload says whose."""
 
 
 class Task(NamedTuple):
@@ -68,7 +64,7 @@ class Result(NamedTuple):
     buffers: Sequence[Buffer]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Function:
     """Client to worker: ``blob`` is the pickle of function ``id``."""
 
@@ -80,7 +76,7 @@ class Function:
     blob: Buffer = b""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Forget:
     """Client to worker: function ``id`` will not be used again."""
 
@@ -88,7 +84,7 @@ class Forget:
     id: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Cancel:
     """Client to worker: nobody wants the result of the task sent as ``id`` any more."""
 
@@ -96,7 +92,7 @@ class Cancel:
     id: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Setup:
     """Client to worker, first: how to work; ``blob`` packs ``(initializer, initargs)``."""
 
@@ -108,7 +104,7 @@ class Setup:
     blob: Buffer = b""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ready:
     """Worker to client, after Setup: initialised, send tasks."""
 
@@ -118,7 +114,7 @@ class Ready:
     version: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SetupFailed:
     """Worker to client: the set-up failed; ``blob`` packs the error. The worker ends."""
 
@@ -127,14 +123,14 @@ class SetupFailed:
     blob: Buffer = b""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Retire:
     """Client to worker: finish what you hold, then end."""
 
     KIND: ClassVar[int] = 9
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HostReady:
     """Supervisor to client, first: who and what this host is."""
 
@@ -144,9 +140,11 @@ class HostReady:
     python: str
     version: str
     cpus: int
+    memory: int
+    """Bytes of memory that its processes may use; 0: unknown."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Start:
     """Client to supervisor: start these workers."""
 
@@ -154,7 +152,7 @@ class Start:
     workers: list[int]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Lost:
     """Supervisor to client: a worker has ended.
 
@@ -173,7 +171,7 @@ class Lost:
     blob: Buffer = b""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Kill:
     """Client to supervisor: end this worker now."""
 
@@ -181,7 +179,7 @@ class Kill:
     worker: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Recall:
     """Client to supervisor: let the worker start nothing more of what was sent up to ``last``."""
 
@@ -190,7 +188,7 @@ class Recall:
     last: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Recalled:
     """Supervisor to client: nothing sent after ``started`` and up to ``last`` will run.
 
@@ -204,7 +202,7 @@ class Recalled:
     blob: Buffer = b""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Watch:
     """Client to supervisor: watch the time limits of running tasks, or stop watching."""
 
@@ -212,14 +210,14 @@ class Watch:
     on: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Stop:
-    """Client to supervisor: end every worker now, then end."""
+    """Client to supervisor, or to spawner: end every worker now, then end."""
 
     KIND: ClassVar[int] = 23
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ping:
     """Either way on a control connection: answer with a Pong of the same number."""
 
@@ -227,12 +225,130 @@ class Ping:
     number: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Pong:
     """The answer to a Ping."""
 
     KIND: ClassVar[int] = 25
     number: int
+
+
+@record
+class Output:
+    """Supervisor to client: whole lines that a worker printed, as bytes, in ``blob``.
+
+    ``stream`` is 1 or 2, as the descriptor; ``dropped`` counts the lines that were lost just before
+    these because there were too many.
+    """
+
+    KIND: ClassVar[int] = 26
+    worker: int
+    stream: int
+    dropped: int
+    blob: Buffer = b""
+
+
+@record
+class OutputTaken:
+    """Client to supervisor: so many more bytes of Output have been printed; send as many again."""
+
+    KIND: ClassVar[int] = 27
+    nbytes: int
+
+
+@record
+class Leaving:
+    """Supervisor to client: this host wants to leave; let its workers finish, and replace none."""
+
+    KIND: ClassVar[int] = 28
+
+
+@record
+class Request:
+    """Worker to client, on a service connection: ask ``service`` for something.
+
+    ``number`` comes back in the reply; several requests may be under way, and replies come in any
+    order. What ``blob`` holds is the service's affair.
+    """
+
+    KIND: ClassVar[int] = 32
+    number: int
+    service: str
+    method: str
+    blob: Buffer = b""
+
+
+@record
+class Reply:
+    """Client to worker: the answer to the request ``number``; ``error`` is empty if it is good."""
+
+    KIND: ClassVar[int] = 33
+    number: int
+    error: str
+    blob: Buffer = b""
+
+
+@record
+class Join:
+    """Supervisor to a listening client, first: take ``workers`` workers of this host in."""
+
+    KIND: ClassVar[int] = 40
+    host: str
+    pid: int
+    workers: int
+    python: str
+    version: str
+
+
+@record
+class Welcome:
+    """Client to a supervisor that joins: ``blob`` holds its settings, as a launcher gives them."""
+
+    KIND: ClassVar[int] = 41
+    blob: Buffer = field(default=b"", repr=False)
+
+
+@record
+class Spawn:
+    """Client to spawner, first: start ``pool-worker`` with the settings in ``blob``.
+
+    The connection is its lifeline. ``workers`` counts against the spawner's cap; 0: as many as the
+    host has CPUs.
+    """
+
+    KIND: ClassVar[int] = 48
+    workers: int
+    blob: Buffer = field(default=b"", repr=False)
+
+
+@record
+class SpawnQueued:
+    """Spawner to client: its cap is reached by others; wait for your turn, or close."""
+
+    KIND: ClassVar[int] = 49
+    free: int
+    cap: int
+
+
+@record
+class Spawned:
+    """Spawner to client: ``pool-worker`` runs."""
+
+    KIND: ClassVar[int] = 50
+    pid: int
+
+
+@record
+class SpawnEnded:
+    """Spawner to client, last: it ended, or was refused; ``blob`` is the tail of what it said.
+
+    ``reason`` says why in a sentence; ``exitcode`` is negative for a signal.
+    """
+
+    KIND: ClassVar[int] = 51
+    exitcode: int
+    reason: str
+    blob: Buffer = b""
 
 
 Control = (
@@ -253,6 +369,17 @@ Control = (
     | Stop
     | Ping
     | Pong
+    | Output
+    | OutputTaken
+    | Leaving
+    | Request
+    | Reply
+    | Join
+    | Welcome
+    | Spawn
+    | SpawnQueued
+    | Spawned
+    | SpawnEnded
 )
 Message = Task | Result | Control
 
@@ -264,91 +391,7 @@ CONTROL: dict[int, type[Control]] = {
     for cls in (
         *(Function, Forget, Cancel, Setup, Ready, SetupFailed, Retire),
         *(HostReady, Start, Lost, Kill, Recall, Recalled, Watch, Stop, Ping, Pong),
+        *(Output, OutputTaken, Leaving, Request, Reply),
+        *(Join, Welcome, Spawn, SpawnQueued, Spawned, SpawnEnded),
     )
 }
-
-
-def _is_int(value: object) -> bool:
-    return type(value) is int and -(1 << 63) <= value < 1 << 64
-
-
-#: Whether a value that came as JSON belongs into a field of a type.
-_CHECKS: dict[object, Callable[[object], bool]] = {
-    int: _is_int,
-    str: lambda value: type(value) is str,
-    bool: lambda value: type(value) is bool,
-    int | None: lambda value: value is None or _is_int(value),
-    list[int]: lambda value: type(value) is list and all(map(_is_int, value)),
-}
-_FIELDS = {
-    cls: {f.name: _CHECKS[f.type] for f in dataclasses.fields(cls) if f.name != "blob"}
-    for cls in CONTROL.values()
-}
-_HAS_BLOB = {cls for cls in CONTROL.values() if "blob" in {f.name for f in dataclasses.fields(cls)}}
-
-
-def encode_control(message: Control, limit: int | None = None) -> list[Buffer]:
-    """The buffers of a control message. Raises FrameTooLarge when it is over ``limit`` bytes."""
-    cls = type(message)
-    meta = json.dumps({name: getattr(message, name) for name in _FIELDS[cls]}).encode()
-    head = _LENGTH.pack(len(meta)) + meta
-    blob = getattr(message, "blob", b"")
-    if len(blob) <= LARGE:
-        return encode(cls.KIND, 0, 0, 0, head + blob, limit)
-    # Only bytes cannot change before they are written.
-    payload = Packed([head, blob if type(blob) is bytes else bytes(blob)])
-    return encode(cls.KIND, 0, 0, 0, payload, limit)
-
-
-_new = tuple.__new__
-
-
-def decode(frames: Sequence[Frame], kinds: Collection[int]) -> list[Message]:
-    """The messages in ``frames``, of which ``kinds`` are the kinds.
-
-    Raises RemoteProtocolError for anything that is not a message.
-    """
-    if len(kinds) == 1:
-        if RESULT in kinds:
-            return [_new(Result, frame) for frame in frames]
-        if TASK in kinds:
-            return [_new(Task, frame) for frame in frames]
-    return list(map(_decode_any, frames))
-
-
-def _decode_any(frame: Frame) -> Message:
-    kind, flags, aux, id, payload, buffers = frame
-    if kind == RESULT:
-        return _new(Result, frame)
-    if kind == TASK:
-        return _new(Task, frame)
-    cls = CONTROL.get(kind)
-    if cls is None:
-        raise RemoteProtocolError(f"unknown kind of message: {kind}")
-    if buffers or flags or aux or id:
-        raise RemoteProtocolError(f"a {cls.__name__} with fields that only tasks have")
-    return _decode_control(cls, payload)
-
-
-def _decode_control(cls: type[Control], payload: Buffer) -> Control:
-    try:
-        (length,) = _LENGTH.unpack_from(payload)
-        end = _LENGTH.size + length
-        if end > len(payload):
-            raise ValueError("cut short")
-        view = memoryview(payload)
-        meta = json.loads(str(view[_LENGTH.size : end], "utf-8"))
-        blob = bytes(view[end:])
-    except (ValueError, struct.error, RecursionError) as error:
-        raise RemoteProtocolError(f"an unreadable {cls.__name__}: {error}") from error
-    checks = _FIELDS[cls]
-    if not isinstance(meta, dict) or meta.keys() != checks.keys():
-        raise RemoteProtocolError(f"a {cls.__name__} without its fields")
-    for name, check in checks.items():
-        if not check(meta[name]):
-            raise RemoteProtocolError(f"a {cls.__name__} with a bad {name}")
-    if cls in _HAS_BLOB:
-        meta["blob"] = blob
-    elif blob:
-        raise RemoteProtocolError(f"a {cls.__name__} with bytes after its end")
-    return cls(**meta)

@@ -11,14 +11,26 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import Any, Protocol
 
+from pool_protocol.by_value import dumps as dumps_by_value
+from pool_protocol.by_value import pickler as pickler_by_value
 from pool_protocol.choices import PickleType
 from pool_protocol.errors import SerializerMissing
 from pool_protocol.frames import LARGE, MAX_PARTS, Buffer, Packed, Payload
 
 PROTOCOL = 5
-_MAIN = b"__main__"
-#: How much of the end of a large pickle is searched for it, in bytes.
-_TAIL = 4096
+#: The end of ``__main__`` and of ``__mp_main__``, the same in a child that multiprocessing spawns.
+_MAIN = b"_main__"
+#: Opcodes that a length follows: the bytes of it. Large bytes and text stand outside of frames.
+_LENGTHS = {
+    pickle.FRAME[0]: 8,
+    pickle.BINBYTES[0]: 4,
+    pickle.BINUNICODE[0]: 4,
+    pickle.BINBYTES8[0]: 8,
+    pickle.BINUNICODE8[0]: 8,
+    pickle.BYTEARRAY8[0]: 8,
+}
+#: What stands outside of frames besides: the size of each, in bytes.
+_SHORT = {pickle.PROTO[0]: 2, pickle.MEMOIZE[0]: 1}
 
 
 class Serializer(Protocol):
@@ -120,11 +132,7 @@ class _Pickle(_Buffers):
                 return self._by_value(value, streamed)
             except Exception:
                 raise refusal from None
-        if isinstance(packed, Packed):
-            suspicious = any(map(_names_main, packed.stream))
-        else:
-            suspicious = _names_main(packed)
-        if not suspicious:
+        if not _names_main(packed.stream if isinstance(packed, Packed) else [packed]):
             return packed
         try:
             return self._by_value(value, streamed)
@@ -135,15 +143,30 @@ class _Pickle(_Buffers):
         return serializer(PickleType.cloudpickle).pack(value, streamed)
 
 
-def _names_main(piece: Any) -> bool:
-    """Whether a piece of a pickle seems to name ``__main__``.
+def _names_main(pieces: Iterable[Any]) -> bool:
+    """Whether a pickle seems to name ``__main__``; large bytes and text in it are not searched."""
+    at = 0
+    for piece in pieces:
+        while at < len(piece):
+            start, end = _part(piece, at)
+            if piece.find(_MAIN, start, end) >= 0:
+                return True
+            at = end
+        at -= len(piece)  # large bytes may be a piece of their own
+    return False
 
-    A search costs more than a copy, so a large piece is searched at both ends only: that finds
-    what comes first in a long list, and what stands before or after large data.
-    """
-    size = len(piece)
-    found: bool = piece.find(_MAIN, 0, LARGE) >= 0  # ``in`` takes three times as long
-    return found or (size > LARGE and piece.find(_MAIN, max(LARGE, size - _TAIL)) >= 0)
+
+def _part(piece: Any, at: int) -> tuple[int, int]:
+    """The part of a pickle that begins here: from where to search it, and its end."""
+    code = piece[at]
+    if code in _SHORT:
+        end = at + _SHORT[code]
+        return end, end
+    if code not in _LENGTHS:  # too little for a frame
+        return at, len(piece)
+    start = at + 1 + _LENGTHS[code]
+    end = start + int.from_bytes(piece[at + 1 : start], "little")
+    return (start if code == pickle.FRAME[0] else end), end
 
 
 class _Dill:
@@ -173,18 +196,20 @@ def serializer(kind: PickleType) -> Serializer:
             import dill
 
             return _Dill(dill)
-        import cloudpickle
+
+        by_value = pickler_by_value()
     except ImportError as error:
         raise SerializerMissing(
             f"{kind.name} is not installed: pip install {kind.name}"
             + (" (or the extra 'dill' of this package)" if kind is PickleType.dill else "")
         ) from error
-    return _Buffers(cloudpickle.dumps, cloudpickle.Pickler)
+    return _Buffers(dumps_by_value, by_value)
 
 
 # -- many values in one payload
 
-_ATOMS = frozenset({int, float, complex, str, bytes, bool, type(None), bytearray})
+#: Types of which every value can be pickled.
+ATOMS = frozenset({int, float, complex, str, bytes, bool, type(None), bytearray})
 _CONTAINERS = frozenset({tuple, list, set, frozenset})
 _PLAIN_DEPTH = 4
 _COUNTS = struct.Struct("<II")
@@ -194,7 +219,7 @@ def is_plain(values: Iterable[Any]) -> bool:
     """True if no value can fail to be pickled or unpickled: nothing but atoms, nested shallowly."""
     for _ in range(_PLAIN_DEPTH):
         values = list(values)
-        types = set(map(type, values)) - _ATOMS
+        types = set(map(type, values)) - ATOMS
         if not types:
             return True
         if not types <= _CONTAINERS:
