@@ -1,20 +1,25 @@
-"""Plays the client: starts the real program and talks to it over a real Unix socket."""
+"""Plays the client: starts the real program and talks to it over a real socket, Unix or TLS."""
 
+import gc
 import json
 import os
 import pickle
 import select
 import socket
+import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import cloudpickle
+from credentials import server_context, tcp_listener
 
 from pool_protocol import Buffer, Connection, ListenerHandshake, PickleType, Role, State
+from pool_protocol.codec import decode
 from pool_protocol.frames import FrameDecoder, encode
 from pool_protocol.messages import (
     RESULT,
@@ -23,6 +28,8 @@ from pool_protocol.messages import (
     HostReady,
     Lost,
     Message,
+    Ping,
+    Pong,
     Ready,
     Result,
     ResultFlag,
@@ -30,12 +37,11 @@ from pool_protocol.messages import (
     Setup,
     Start,
     TaskFlag,
-    decode,
 )
 from pool_protocol.serializers import pack_separate, serializer, unpack_separate
 
 #: No wait in a test may be longer; in seconds.
-PATIENCE = 20.0
+PATIENCE = 60.0
 PYTHON = ".".join(map(str, sys.version_info[:3]))
 
 
@@ -88,11 +94,13 @@ class Peer:
             self.read()
 
     def readable(self, patience: float) -> bool:
+        if isinstance(self.socket, ssl.SSLSocket) and self.socket.pending():
+            return True
         return bool(select.select([self.socket], [], [], max(0, patience))[0])
 
     def drain(self) -> list[Message]:
         """Everything up to the end of the connection."""
-        while not self.closed:
+        while not self.closed and self.socket.fileno() >= 0:
             self.read()
         return self.received
 
@@ -192,20 +200,45 @@ class Worker(Peer):
         return self.drain()
 
 
-class Client:
-    """Starts the program; use it as a context manager."""
+def descriptors() -> list[str]:
+    """What this process has open, without what only waits for the garbage collector."""
+    gc.collect()
+    return sorted(os.listdir("/proc/self/fd"))
 
-    def __init__(self, folder: Path, flags: Sequence[str] = (), **settings: Any) -> None:
+
+class Client:
+    """Starts the program; use it as a context manager.
+
+    Args:
+        folder: Where its socket is.
+        flags: More flags.
+        before: What the program runs first, in Python: it changes the program's patience.
+        settings: More settings. With a ``credential``, it listens on TCP with TLS.
+    """
+
+    def __init__(
+        self, folder: Path, flags: Sequence[str] = (), before: str = "", **settings: Any
+    ) -> None:
         self.token, self.launch = os.urandom(32), os.urandom(8)
-        self.address = str(folder / f"s{os.getpid()}{time.monotonic_ns() % 10**9}")
-        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.listener.bind(self.address)
-        self.listener.listen(2048)
-        self.listener.settimeout(PATIENCE)
+        self.context = None
+        if "credential" in settings:
+            self.context = server_context(Path(settings["credential"]))
+            self.listener = tcp_listener()
+            self.address = f"tls://127.0.0.1:{self.listener.getsockname()[1]}"
+        else:
+            self.address = str(folder / f"s{os.getpid()}{time.monotonic_ns() % 10**9}")
+            self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self.listener.bind(self.address)
+            self.listener.listen(2048)
+            self.listener.settimeout(PATIENCE)
         self.workers: dict[int, Worker] = {}
         self.errors = ""
+        self._pings = 1 << 32
+        flags = ["--launch", *flags]
+        main = f"{before}\nimport sys\nfrom pool_worker.cli import main\nsys.exit(main({flags}))"
+        program = ["-c", main] if before else ["-m", "pool_worker", *flags]
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "pool_worker", "--launch", *flags],
+            [sys.executable, "-P", *program],
             stdin=subprocess.PIPE,
             stderr=subprocess.PIPE,
             pass_fds=[settings["stderr"]] if "stderr" in settings else [],
@@ -216,9 +249,26 @@ class Client:
             "token": self.token.hex(),
             "sys_path": sys.path,
         } | settings
-        self.say(json.dumps(self.settings).encode() + b"\n")
-        self.control = self.accept()
-        self.hello: HostReady = self.control.wait(HostReady)
+        try:
+            self.say(json.dumps(self.settings).encode() + b"\n")
+            self.control = self.accept()
+            self.hello: HostReady = self.control.wait(HostReady)
+        except BaseException:
+            self._end_program()
+            self.listener.close()
+            raise
+
+    def sync(self) -> None:
+        """Wait until the supervisor has done what it was told before, and all that went with it."""
+        self._pings += 1
+        self.control.send(Ping(self._pings))
+        while self.control.wait(Pong).number != self._pings:
+            pass
+
+    def descriptors(self) -> int:
+        """How many descriptors the supervisor has."""
+        self.sync()
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
 
     def say(self, data: bytes) -> None:
         assert self.process.stdin is not None
@@ -227,6 +277,10 @@ class Client:
 
     def accept(self) -> Worker:
         sock, _ = self.listener.accept()
+        if self.context is not None:
+            sock.settimeout(PATIENCE)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock = self.context.wrap_socket(sock, server_side=True)
         return Worker(sock, {self.launch: self.token})
 
     def start(self, *numbers: int, setup: Setup | None = None) -> list[Worker]:
@@ -255,6 +309,8 @@ class Client:
         """Wait for the program's end; what it wrote to standard error."""
         assert self.process.stdin is not None and self.process.stderr is not None
         self.process.stdin.close()
+        self.control.drain()
+        self.control.socket.close()
         self.errors += self.process.stderr.read().decode()
         self.process.wait(PATIENCE)
         return self.errors
@@ -263,17 +319,23 @@ class Client:
         return self
 
     def __exit__(self, *args: object) -> None:
-        assert self.process.stderr is not None
         try:
             self.finish()
         finally:
-            self.process.kill()
-            self.process.wait()
-            self.process.stderr.close()
+            self._end_program()
             for peer in (self.control, *self.workers.values()):
                 peer.socket.close()
             self.listener.close()
-            os.unlink(self.address)
+            if self.context is None:
+                Path(self.address).unlink(missing_ok=True)
+
+    def _end_program(self) -> None:
+        assert self.process.stdin is not None and self.process.stderr is not None
+        self.process.kill()
+        self.process.wait()
+        self.process.stderr.close()
+        with suppress(BrokenPipeError):
+            self.process.stdin.close()
 
 
-__all__ = ["Client", "Peer", "RemoteError", "Worker", "encode", "frames", "unpack"]
+__all__ = ["Client", "Peer", "RemoteError", "Worker", "descriptors", "encode", "frames", "unpack"]

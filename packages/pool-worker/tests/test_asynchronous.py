@@ -4,12 +4,12 @@ import asyncio
 import os
 import pickle
 import sys
-import time
 from typing import Any
 
 import cloudpickle
 import pytest
 from driver import Client, RemoteError, Worker, unpack
+from test_children import until
 
 from pool_protocol import LoopType
 from pool_protocol.messages import Cancel, Ready, Result, Setup, SetupFailed, TaskFlag
@@ -98,10 +98,7 @@ def test_background_tasks_go_on(worker: Worker) -> None:
         sys.modules["kept"] = asyncio.create_task(later())  # type: ignore[assignment]
 
     worker.call(begin)
-    deadline = time.monotonic() + 20
-    while not worker.call(lambda: "later" in sys.modules):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: worker.call(lambda: "later" in sys.modules))
 
 
 def test_chunks(worker: Worker) -> None:
@@ -214,9 +211,7 @@ def test_an_asynchronous_initializer(client: Client) -> None:
     worker.wait(Ready)
     assert worker.call(lambda: os.environ["PREPARED"]) == "5"
     assert worker.call(loop_is_the_same)
-    deadline = time.monotonic() + 20
-    while not worker.call(lambda: os.environ.get("TICKS")):
-        assert time.monotonic() < deadline
+    until(lambda: worker.call(lambda: os.environ.get("TICKS")))
 
 
 def test_an_asynchronous_initializer_that_fails(client: Client) -> None:
@@ -225,3 +220,33 @@ def test_an_asynchronous_initializer_that_fails(client: Client) -> None:
     failed: SetupFailed = worker.wait(SetupFailed)
     with pytest.raises(RemoteError, match="prepare"):
         raise RemoteError(bytes(failed.blob))
+
+
+def test_memory_for_large_arguments_is_given_back(client: Client) -> None:
+    """On the loop, too."""
+
+    def prepare() -> None:
+        from pool_protocol import areas
+        from pool_worker import asynchronous
+
+        class Area(areas._Area):
+            def __init__(self, size: int) -> None:
+                os.environ["AREAS"] = os.environ.get("AREAS", "") + "x"
+                super().__init__(size)
+
+        areas._Area = Area  # type: ignore[misc]
+        asynchronous.KEEP_MEMORY = 0.01
+
+    async def kept(data: Any) -> int:
+        import gc
+
+        from pool_protocol import Areas
+
+        return sum(len(o.kept) for o in gc.get_objects() if isinstance(o, Areas))
+
+    (worker,) = client.start(1)
+    worker.call(prepare)
+    worker.call(give, 1)
+    worker.call(kept, bytes(5_000_000))
+    assert worker.call(os.getenv, "AREAS") == "x"
+    until(lambda: worker.call(kept, b"") == 0)

@@ -5,15 +5,16 @@ import pickle
 import signal
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from driver import Client, Worker, frames, unpack
+from driver import PATIENCE, Client, Worker, frames, unpack
 
-from pool_protocol.messages import Kill, Lost, Recall, Recalled, Result, TaskFlag, Watch
+from pool_protocol.messages import Kill, Lost, Recall, Recalled, Result, Start, TaskFlag, Watch
 from pool_worker import children, linux
 from pool_worker.children import Children
-from pool_worker.page import AREA, Page, Pages
+from pool_worker.page import AREA, SIZE, Page, Pages
 
 # Only a sleeper is forked here, beside pytest-timeout's thread.
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
@@ -21,11 +22,13 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 EMPTY = pickle.dumps(())
 
 
-def until(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
+def until(condition: Callable[[], Any]) -> Any:
+    """Wait for something true; what it was."""
+    deadline = time.monotonic() + PATIENCE
+    while not (value := condition()):
         assert time.monotonic() < deadline
         time.sleep(0.001)
+    return value
 
 
 def state(pid: int) -> str:
@@ -43,6 +46,23 @@ def started(client: Client) -> int:
     return recalled.started
 
 
+def recall(client: Client, last: int) -> Recalled:
+    """Take back what worker 1 has not started, also on a machine too busy to stop it at once."""
+
+    def once() -> Recalled | None:
+        client.control.send(Recall(1, last))
+        recalled: Recalled = client.control.wait(Recalled)
+        return recalled if recalled.last else None
+
+    found: Recalled = until(once)
+    return found
+
+
+def hold(gate: str) -> None:
+    """Run until there is a file."""
+    until(lambda: os.path.exists(gate))
+
+
 # -- by themselves
 
 
@@ -54,7 +74,7 @@ class Sleepers:
         self.words: dict[int, int] = {}
         self.fails = False
 
-    def start(self, number: int, slot: int) -> int:
+    def start(self, number: int, slot: int, ends: object) -> int:
         if self.fails:
             raise BlockingIOError("no more processes")
         page = Page(self.pages.fd, slot)
@@ -88,9 +108,13 @@ class Bench:
 def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     # The test's own process may have other children.
     monkeypatch.setattr(linux, "children", list)
+    # The sleepers stop in the end, however busy the machine is.
+    monkeypatch.setattr(children, "STOP_WAIT", 20.0)
+    monkeypatch.setattr(children, "CPU_WAIT", 20.0)
     bench = Bench()
     yield bench
     bench.children.end()
+    bench.children.close()
 
 
 def test_a_life(bench: Bench) -> None:
@@ -113,6 +137,22 @@ def test_one_that_cannot_be_started(bench: Bench) -> None:
     assert lost == Lost(4, 0, 0, 0, 0, "could not be started: no more processes")
     bench.starter.fails = False
     assert bench.children.start(4) is None
+
+
+def test_a_limit_of_the_size_of_files(folder: Path) -> None:
+    """The pages grow beyond what ``ulimit -f`` allows: that one cannot be started, others live."""
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (2 * %d, 2 * %d))"
+    with Client(folder, before=limit % (SIZE, SIZE)) as client:
+        workers = client.start(1, 2)
+        for _ in range(2):
+            client.control.send(Start([3]))
+            lost = client.lost()
+            assert (lost.worker, lost.pid) == (3, 0)
+            assert "could not be started" in lost.reason and "too large" in lost.reason
+        assert [worker.call(os.getpid) for worker in workers] == [worker.pid for worker in workers]
+        client.control.send(Kill(1))
+        assert client.lost().worker == 1
+        client.start(1)  # it has the page of the one that is gone
 
 
 def test_killed_for_memory(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,12 +193,24 @@ def test_without_waitid(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     assert bench.children.reap() == []
 
 
-def test_recall_of_one_that_does_not_stop(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("letter", "patience"), [("D", "STOP_WAIT"), ("R", "CPU_WAIT")])
+def test_recall_of_one_that_does_not_stop(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, letter: str, patience: str
+) -> None:
     bench.children.start(1)
-    monkeypatch.setattr(children, "STOP_WAIT", 0.0)
-    monkeypatch.setattr(linux, "state_and_session", lambda pid: ("D", 0))
+    monkeypatch.setattr(children, patience, 0.0)
+    monkeypatch.setattr(linux, "state_and_session", lambda pid: (letter, 0))
     assert bench.children.recall(1, 9) == Recalled(1, 0, 0)
     assert bench.pages.read(0).skip_to == 0
+
+
+def test_recall_of_one_that_waits_for_a_cpu(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stops when it has one: on a busy machine that takes longer than any system call."""
+    bench.children.start(1)
+    monkeypatch.setattr(children, "STOP_WAIT", 0.0)
+    states = iter("SRRRR")
+    monkeypatch.setattr(linux, "state_and_session", lambda pid: (next(states, "T"), 0))
+    assert bench.children.recall(1, 9) == Recalled(1, 0, 9)
 
 
 def test_a_stopped_worker_stays_stopped(bench: Bench) -> None:
@@ -262,21 +314,20 @@ def test_kill(client: Client, worker: Worker) -> None:
     assert (lost.exitcode, lost.started, lost.reason) == (-signal.SIGKILL, id, "killed")
 
 
-def test_recall(client: Client, worker: Worker) -> None:
-    first = worker.function(time.sleep)
-    ids = [worker.post(first, pickle.dumps((0.3,)))]
+def test_recall(client: Client, worker: Worker, folder: Path) -> None:
+    gate = folder / "gate"
+    ids = [worker.post(worker.function(hold), pickle.dumps((str(gate),)))]
     f = worker.function(lambda n: n)
     ids += [worker.post(f, pickle.dumps((n,))) for n in range(5)]
     worker.write()
     until(lambda: started(client))
-    client.control.send(Recall(1, ids[3]))
-    recalled: Recalled = client.control.wait(Recalled)
+    recalled = recall(client, ids[3])
     assert (recalled.worker, recalled.started, recalled.last) == (1, ids[0], ids[3])
+    gate.touch()
     results = [worker.wait(Result) for _ in range(3)]
     assert [r.id for r in results] == [ids[0], *ids[4:]]
     assert [unpack(r) for r in results] == [None, 3, 4]
-    client.control.send(Recall(1, ids[-1]))
-    assert client.control.wait(Recalled).started == ids[-1]
+    assert recall(client, ids[-1]).started == ids[-1]
     assert worker.call(lambda: "next") == "next"
 
 
@@ -284,12 +335,8 @@ def test_recall_gives_what_was_gathered(client: Client, worker: Worker) -> None:
     quick, slow = worker.function(lambda: 1), worker.function(time.sleep)
     ids = [worker.post(quick, EMPTY), worker.post(slow, pickle.dumps((1000,)))]
     worker.write()
-    until(
-        lambda: client.control.send(Recall(1, 0)) or client.control.wait(Recalled).started == ids[1]
-    )
-    client.control.send(Recall(1, ids[1]))
-    recalled: Recalled = client.control.wait(Recalled)
-    seen = frames(recalled.blob) or [worker.wait(Result)]
+    until(lambda: started(client) == ids[1])
+    seen = frames(recall(client, ids[1]).blob) or [worker.wait(Result)]
     assert [r.id for r in seen if isinstance(r, Result)] == ids[:1]
 
 
@@ -300,19 +347,42 @@ def test_watch(client: Client) -> None:
     good = one.post(sleep, pickle.dumps((0.01,)), timeout=100)
     bad = one.post(sleep, pickle.dumps((1000,)), timeout=0.1)
     one.write()
-    assert two.chunk(time.sleep, [0.01] * 30, timeout=0.25) == [None] * 30
     lost = client.lost()
     assert (lost.worker, lost.started, lost.item, lost.reason) == (1, bad, 0, "timeout")
     assert one.wait(Result).id == good
     client.control.send(Watch(False))
+    client.sync()
     assert two.call(time.sleep, 0.1, timeout=0.01) is None
 
 
-def test_a_chunks_overdue_item(client: Client, worker: Worker) -> None:
-    client.control.send(Watch(True))
-    body = int(0.3e9).to_bytes(8, "little") + pickle.dumps([0, 0, 1000, 0])
-    id = worker.post(worker.function(time.sleep), body, TaskFlag.CHUNK | TaskFlag.TIMED)
+def test_each_item_of_a_chunk_has_the_whole_time(worker: Worker) -> None:
+    def start_ns(item: int) -> int:
+        import gc
+
+        from pool_worker.page import START_NS, Page
+
+        time.sleep(0.001)
+        (page,) = (each for each in gc.get_objects() if isinstance(each, Page))
+        return page.words[START_NS]
+
+    starts = worker.chunk(start_ns, range(5), timeout=1000)
+    assert starts == sorted(set(starts)) and len(starts) == 5
+
+
+def test_a_chunks_overdue_item(client: Client, worker: Worker, folder: Path) -> None:
+    sign = str(folder / "third")
+
+    def step(seconds: int) -> None:
+        if seconds:
+            open(sign, "x").close()
+        time.sleep(seconds)
+
+    body = int(0.05e9).to_bytes(8, "little") + pickle.dumps([0, 0, 1000, 0])
+    id = worker.post(worker.function(step), body, TaskFlag.CHUNK | TaskFlag.TIMED)
     worker.write()
+    # Watched from here on, so that the items before have all the time in the world.
+    until(lambda: os.path.exists(sign))
+    client.control.send(Watch(True))
     lost = client.lost()
     assert (lost.started, lost.item, lost.reason) == (id, 2, "timeout")
 
@@ -358,5 +428,5 @@ def test_leftovers_end_with_their_worker(client: Client) -> None:
 def test_leftovers_end_with_the_supervisor(client: Client, worker: Worker) -> None:
     pids = worker.call(leave_behind)
     client.process.send_signal(signal.SIGTERM)
-    assert client.process.wait(20) == 0
+    assert client.process.wait(PATIENCE) == 0
     until(lambda: all(map(gone, [worker.pid, *pids])))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pool_worker.failures import CANCELLED, pack_error, type_name
+from pool_worker.failures import CANCELLED, exit_status, pack_error, type_name
 
 
 def packed(error: BaseException) -> tuple[bytes | None, str, str, str]:
@@ -110,6 +110,23 @@ def test_exits_are_errors_too() -> None:
     assert blob is not None
     assert pickle.loads(blob).code == 3
     assert (name, text) == ("SystemExit", "3")
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (SystemExit(), 0, ""),
+        (SystemExit(None), 0, ""),
+        (SystemExit(0), 0, ""),
+        (SystemExit(3), 3, ""),
+        (SystemExit(-1), 255, ""),
+        (SystemExit("enough"), 1, "enough\n"),
+        (ValueError("a value"), 1, "ValueError: a value\n"),
+    ],
+)
+def test_with_what_a_program_would_end(error: BaseException, status: int, said: str) -> None:
+    code, text = exit_status(pack_error(error))
+    assert (code, text) == (status, said)
 
 
 def test_causes_are_told() -> None:

@@ -4,9 +4,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
+from test_children import until
 
 from pool_worker import linux
 
@@ -24,7 +24,7 @@ def run(body: str) -> str:
         [sys.executable, "-c", PROGRAM.format(body=body)],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
     )
     assert not done.stderr
     return done.stdout.strip()
@@ -47,10 +47,7 @@ os._exit(0)
 """
         )
     )
-    deadline = time.monotonic() + 10
-    while linux.state_and_session(pid)[0] not in ("", "Z"):
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
+    until(lambda: linux.state_and_session(pid)[0] in ("", "Z"))
 
 
 def test_orphans_are_adopted() -> None:
@@ -74,9 +71,7 @@ def test_state_and_session() -> None:
     child = subprocess.Popen(["sleep", "100"], start_new_session=True)
     try:
         child.send_signal(signal.SIGSTOP)
-        deadline = time.monotonic() + 10
-        while linux.state_and_session(child.pid)[0] != "T":
-            assert time.monotonic() < deadline
+        until(lambda: linux.state_and_session(child.pid)[0] == "T")
         assert linux.state_and_session(child.pid) == ("T", child.pid)
     finally:
         child.kill()

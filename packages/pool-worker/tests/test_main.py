@@ -9,7 +9,7 @@ def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
         [sys.executable, "-P", "-m", "pool_worker", *arguments],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         stdin=subprocess.DEVNULL,
     )
 

@@ -49,6 +49,7 @@ def bench() -> Iterator[Bench]:
     yield bench
     bench.channel.close()
     bench.peer.close()
+    bench.pages.close()
 
 
 def test_small_results_wait_in_the_page(bench: Bench) -> None:
@@ -100,6 +101,14 @@ def test_the_limit(bench: Bench) -> None:
     with pytest.raises(FrameTooLarge):
         bench.outbox.put(2, 0, 0, bytes(77))
     assert [r.id for r in bench.gathered()] == [1]
+
+
+def test_past_the_page(bench: Bench) -> None:
+    """After what lies in it."""
+    bench.outbox.put(1, 0, 0, b"one")
+    bench.outbox.write(2, 0, 0, b"two")
+    assert [r.id for r in bench.written()] == [1, 2]
+    assert not bench.gathered()
 
 
 def test_the_client_is_gone(bench: Bench) -> None:

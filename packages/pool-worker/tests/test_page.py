@@ -1,5 +1,7 @@
 """pool_worker.page: the words and the area, from both sides."""
 
+from collections.abc import Iterator
+
 import pytest
 
 from pool_worker.page import (
@@ -19,12 +21,18 @@ from pool_worker.page import (
 )
 
 
+@pytest.fixture
+def pages() -> Iterator[Pages]:
+    pages = Pages()
+    yield pages
+    pages.close()
+
+
 def words(**values: int) -> Words:
     return Words._make([0] * 8)._replace(**values)
 
 
-def test_both_sides_see_the_same() -> None:
-    pages = Pages()
+def test_both_sides_see_the_same(pages: Pages) -> None:
     slots = [pages.take(), pages.take()]
     page = Page(pages.fd, slots[1])
     for index in (STARTED, ITEM, START_NS, LIMIT_NS, DONE):
@@ -40,8 +48,7 @@ def test_both_sides_see_the_same() -> None:
     assert pages.gathered(slots[0], words()) == b""
 
 
-def test_a_slot_is_clean_when_it_is_used_again() -> None:
-    pages = Pages()
+def test_a_slot_is_clean_when_it_is_used_again(pages: Pages) -> None:
     slot = pages.take()
     Page(pages.fd, slot).words[STARTED] = 5
     pages.give_back(slot)
@@ -50,8 +57,7 @@ def test_a_slot_is_clean_when_it_is_used_again() -> None:
     assert pages.take() != slot
 
 
-def test_a_nonsensical_end_does_no_harm() -> None:
-    pages = Pages()
+def test_a_nonsensical_end_does_no_harm(pages: Pages) -> None:
     slot = pages.take()
     assert len(pages.gathered(slot, words(end=2**63))) == SIZE - AREA
     assert pages.gathered(slot, words(end=3)) == b""
@@ -88,3 +94,4 @@ def test_without_memfd(monkeypatch: pytest.MonkeyPatch) -> None:
     page = Page(pages.fd, pages.take())
     page.words[STARTED] = 3
     assert pages.read(0).started == 3
+    pages.close()

@@ -28,6 +28,8 @@ from pool_protocol.messages import (
     Start,
     TaskFlag,
 )
+from pool_protocol.parts import unpack_part
+from pool_protocol.serializers import unpack_separate
 
 EMPTY = pickle.dumps(())
 
@@ -96,6 +98,20 @@ def test_a_set_up_that_fails(client: Client, change: dict[str, Any], named: str)
     assert (lost.worker, lost.pid, lost.exitcode, lost.started) == (1, failed.pid, 1, 0)
 
 
+def fail_at_length() -> None:
+    raise LookupError("in the initializer" * 1000)
+
+
+def test_a_set_up_that_fails_with_an_error_over_the_limit(folder: Path) -> None:
+    """The client is told that much, rather than nothing."""
+    with Client(folder, max_message=4096) as client:
+        (worker,) = client.start(1, setup=setup(blob=initializer(fail_at_length)))
+        failed: SetupFailed = worker.wait(SetupFailed)
+        told = str(RemoteError(bytes(failed.blob)))
+        assert "max_message" in told and "LookupError" in told
+        assert client.lost().exitcode == 1
+
+
 def test_it_must_begin_with_a_set_up(client: Client) -> None:
     client.control.send(Start([1]))
     client.workers[1] = worker = client.accept()
@@ -106,12 +122,13 @@ def test_it_must_begin_with_a_set_up(client: Client) -> None:
 
 def test_the_surroundings(folder: Path) -> None:
     where = str(folder)
-    with Client(folder, cwd=where, sys_path=[*sys.path, where], threads=3) as client:
+    with Client(folder, cwd=where, sys_path=[*sys.path, where], share=1) as client:
         (worker,) = client.start(1)
         (folder / "beside.py").write_text("def f(): return 'beside'\n")
         assert worker.call(os.getcwd) == os.path.realpath(where)
         assert worker.call(lambda: __import__("beside").f()) == "beside"
-        assert worker.call(lambda: os.environ["OMP_NUM_THREADS"]) == "3"
+        threads = os.environ.get("OMP_NUM_THREADS", str(client.hello.cpus))
+        assert worker.call(lambda: os.environ["OMP_NUM_THREADS"]) == threads
 
 
 def look() -> dict[str, Any]:
@@ -180,12 +197,22 @@ def test_a_task_may_exit(worker: Worker) -> None:
 
 
 def test_service_times(worker: Worker) -> None:
-    f = worker.function(time.sleep)
+    """From the end of the task before to its own, without the time in the queue."""
+
+    def sleep(seconds: float) -> tuple[int, int]:
+        began = time.monotonic_ns()
+        time.sleep(seconds)
+        return began, time.monotonic_ns()
+
+    f = worker.function(sleep)
     for seconds in (0.05, 0.0):
         worker.post(f, pickle.dumps((seconds,)))
     worker.write()
     slow, fast = (worker.wait(Result) for _ in range(2))
-    assert slow.nanos >= 50_000_000 > fast.nanos
+    arrived = time.monotonic_ns()
+    (slow_began, slow_ended), (fast_began, fast_ended) = unpack(slow), unpack(fast)
+    assert slow.nanos >= slow_ended - slow_began >= 50_000_000
+    assert fast_ended - fast_began <= fast.nanos <= arrived - slow_ended
 
 
 def test_a_result_does_not_wait_for_the_next_task(worker: Worker) -> None:
@@ -211,6 +238,72 @@ def test_over_max_message(client: Client) -> None:
         with pytest.raises(RemoteError, match="FrameTooLarge"):
             worker.call(big)
     assert worker.call(lambda: 1) == 1
+
+
+@pytest.mark.parametrize("kind", [list, lambda size: {"size": bytes(size)}])
+def test_a_chunk_over_max_message_is_answered_in_parts(client: Client, kind: Any) -> None:
+    """Nothing is run twice for it; what is too large alone fails alone."""
+    (worker,) = client.start(1, setup=setup(max_message=2000))
+    worker.wait(Ready)
+    sizes = [900, 900, 5000, 900, 10]
+    ran: list[int] = []
+
+    def give(size: int) -> Any:
+        ran.append(size)
+        return bytes(size) if kind is list else kind(size)
+
+    function = worker.function(give)
+    id = worker.post(function, pickle.dumps(sizes), TaskFlag.CHUNK)
+    worker.post(worker.function(lambda: ran), EMPTY)
+    worker.write()
+    values: list[Any] = []
+    failed: list[int] = []
+    while (result := worker.wait(Result)).id != id + 1:
+        payload = result.payload
+        if result.flags == ResultFlag.PART:
+            assert result.id == 0
+            whose, first, payload = unpack_part(payload)
+            assert (whose, first) == (id, len(values))
+        else:
+            assert (result.id, result.flags) == (id, ResultFlag.CHUNK | ResultFlag.SEPARATE)
+        bodies, wrong = unpack_separate(payload)
+        failed += [len(values) + index for index in wrong]
+        values += bodies
+    assert failed == [2]
+    assert [pickle.loads(v) for i, v in enumerate(values) if i != 2] == [
+        bytes(size) if kind is list else kind(size) for size in (900, 900, 900, 10)
+    ]
+    assert b"over the limit of 2,000 bytes; raise max_message" in bytes(values[2])
+
+
+def test_a_death_with_more_in_the_page_than_one_message_may_hold(folder: Path) -> None:
+    """The supervisor lives to tell it, and no result is lost."""
+    with Client(folder, max_message=2000) as client:
+        (worker,) = client.start(1, setup=setup(max_message=2000))
+        worker.wait(Ready)
+        give = worker.function(bytes)
+        ids = [worker.post(give, pickle.dumps((900,))) for _ in range(5)]
+        last = worker.post(worker.function(lambda: os.kill(os.getpid(), signal.SIGKILL)), EMPTY)
+        worker.write()
+        lost = client.lost()
+        assert (lost.exitcode, lost.started) == (-signal.SIGKILL, last)
+        found = [*worker.drain(), *frames(bytes(lost.blob))]
+        assert {result.id for result in found if isinstance(result, Result)} == set(ids)
+        (other,) = client.start(2, setup=setup(max_message=2000))
+        other.wait(Ready)
+        assert other.call(lambda: 1) == 1
+
+
+def test_parts_do_not_lie_in_the_page(client: Client) -> None:
+    """What a supervisor finds there may overtake what was written before it."""
+    (worker,) = client.start(1, setup=setup(max_message=2000))
+    worker.wait(Ready)
+    id = worker.post(worker.function(bytes), pickle.dumps([900, 900, 900]), TaskFlag.CHUNK)
+    worker.post(worker.function(lambda: os.kill(os.getpid(), signal.SIGKILL)), EMPTY)
+    worker.write()
+    assert client.lost().blob == b""
+    results = [message for message in worker.drain() if isinstance(message, Result)]
+    assert [result.id for result in results] == [0, id]
 
 
 @pytest.mark.parametrize("data", list(PickleType))
@@ -251,6 +344,25 @@ def test_a_forked_child_does_not_hold_the_connection(worker: Worker) -> None:
     assert worker.call(fork) == "[]"
 
 
+@pytest.mark.parametrize("how", ["return", "sys.exit()", "sys.exit(3)", "raise ValueError(3)"])
+def test_a_forked_child_that_comes_back_from_its_task_ends(worker: Worker, how: str) -> None:
+    """It neither answers in its parent's place nor writes to its parent's page."""
+
+    def fork() -> tuple[str, int]:
+        child = os.fork()
+        if not child:
+            exec(f"def leave():\n import sys\n {how}", names := {})
+            return names["leave"]()
+        return "parent", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    async def fork_later() -> tuple[str, int]:
+        return fork()
+
+    expected = {"return": 0, "sys.exit()": 0, "sys.exit(3)": 3}.get(how, 1)
+    for function in (fork, fork_later, fork):
+        assert worker.call(function) == ("parent", expected)
+
+
 # -- cancelled, forgotten
 
 
@@ -284,7 +396,14 @@ def test_forgotten(worker: Worker) -> None:
 
 def test_retire_finishes_what_it_holds(client: Client, worker: Worker, folder: Path) -> None:
     file = str(folder / "atexit")
-    worker.call(lambda: atexit.register(lambda: open(file, "w").close()) and None)
+
+    def prepare() -> None:
+        import pool_worker.process
+
+        pool_worker.process.EXIT_PATIENCE = 1000.0  # the machine may be busy
+        atexit.register(lambda: open(file, "w").close())
+
+    worker.call(prepare)
     ids = [worker.post(worker.function(time.sleep), pickle.dumps((0.01,))) for _ in range(3)]
     results = worker.retire()
     assert [r.id for r in results if isinstance(r, Result)] == ids
@@ -313,6 +432,22 @@ def test_the_end_of_the_connection_ends_it(client: Client, worker: Worker) -> No
 def test_a_broken_message_ends_it(client: Client, worker: Worker) -> None:
     worker.socket.sendall(b"\xff" * 100)
     assert client.lost().exitcode == 1
+    assert "a frame claims" in client.finish()
+
+
+def test_a_handler_that_raises_between_tasks_ends_it(client: Client, worker: Worker) -> None:
+    """The error is shown: it is not the connection's, though it is an OSError."""
+
+    def arm() -> None:
+        def late(number: int, frame: object) -> None:
+            raise TimeoutError("too late")
+
+        signal.signal(signal.SIGUSR1, late)
+
+    worker.call(arm)
+    os.kill(worker.pid, signal.SIGUSR1)
+    assert client.lost().exitcode == 1
+    assert "TimeoutError: too late" in client.finish()
 
 
 def test_a_task_that_closes_the_connection_ends_it(client: Client, worker: Worker) -> None:
@@ -326,8 +461,17 @@ def test_a_task_that_closes_the_connection_ends_it(client: Client, worker: Worke
 def test_a_client_that_refuses_it(client: Client) -> None:
     client.control.send(Start([1]))
     client.listener.accept()[0].close()
+    client.listener.close()
     lost = client.lost()
     assert (lost.exitcode, lost.started) == (1, 0)
+
+
+def test_shut_out_once(client: Client) -> None:
+    client.control.send(Start([1]))
+    client.listener.accept()[0].close()
+    client.workers[1] = worker = client.accept()
+    worker.send(setup())
+    assert worker.wait(Ready).pid
 
 
 def test_chunks_over_the_wire(worker: Worker) -> None:

@@ -315,3 +315,44 @@ def test_is_large() -> None:
         assert is_large(value)
     for value in (b"", 5, [1], {"x": big}, "text"):
         assert not is_large(value)
+
+
+# -- what a chunk's result is made of
+
+
+@pytest.mark.parametrize("data", [PickleType.pickle, PickleType.cloudpickle])
+@pytest.mark.parametrize("flags", [CHUNK, CHUNK | SEPARATE])
+def test_the_bodies_of_a_chunks_result(data: PickleType, flags: int) -> None:
+    """Whichever way they were packed."""
+    bench = Bench(data)
+
+    def give(item: int) -> object:
+        return {1: 1 / item} if flags & SEPARATE else item
+
+    payload = separate([0, 1, 2]) if flags & SEPARATE else pickle.dumps([0, 1, 2])
+    outcome = bench.start(give, payload, flags)
+    assert isinstance(outcome, Outcome)
+    found = bench.runner.bodies(*outcome)
+    assert found is not None
+    bodies, failed = found
+    assert set(failed) == ({0} if flags & SEPARATE else set())
+    values = [bench.runner.loads(body) for i, body in enumerate(bodies) if i not in failed]
+    assert values == ([{1: 1.0}, {1: 0.5}] if flags & SEPARATE else [0, 1, 2])
+
+
+def test_what_has_no_bodies() -> None:
+    """A single call, one item, an error of the whole, and a value that is in several pieces."""
+    bench = Bench()
+    big = bytes(1 << 20)
+    outcomes = [
+        bench.start(abs, pickle.dumps((-1,))),
+        bench.start(abs, pickle.dumps([-1]), CHUNK),
+        bench.start(repr, separate([1]), CHUNK | SEPARATE),
+        bench.start(lambda _: {}[1], pickle.dumps([1]), CHUNK),
+        bench.start(abs, b"nonsense", CHUNK),
+        bench.start(lambda _: big, pickle.dumps([1]), CHUNK),
+    ]
+    for outcome in outcomes:
+        assert isinstance(outcome, Outcome)
+        assert bench.runner.bodies(*outcome) is None
+    assert isinstance(outcomes[-1].payload, Packed)

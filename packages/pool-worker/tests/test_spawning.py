@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from driver import Client, Worker, unpack
-from test_children import gone, started, until
+from driver import Client, Worker, descriptors, unpack
+from test_children import gone, hold, recall, started, until
 
-from pool_protocol.messages import Recall, Recalled, Result, Watch
+from pool_protocol.messages import Result, Watch
 from pool_worker.page import Pages
 from pool_worker.settings import Settings
 from pool_worker.spawning import Spawner
@@ -41,13 +41,16 @@ def test_it_works_as_a_forked_one_does(client: Client, folder: Path) -> None:
         assert secret not in Path(f"/proc/{worker.pid}/environ").read_bytes()
 
 
-def test_the_page_is_shared(client: Client, worker: Worker) -> None:
+def test_the_page_is_shared(client: Client, worker: Worker, folder: Path) -> None:
+    gate = folder / "gate"
+    ids = [worker.post(worker.function(hold), pickle.dumps((str(gate),)))]
     sleep = worker.function(time.sleep)
-    ids = [worker.post(sleep, pickle.dumps((seconds,))) for seconds in (0.2, 0, 0)]
+    ids += [worker.post(sleep, pickle.dumps((0,))) for _ in range(2)]
     worker.write()
     until(lambda: started(client))
-    client.control.send(Recall(1, ids[1]), Watch(True))
-    assert client.control.wait(Recalled).started == ids[0]
+    assert recall(client, ids[1]).started == ids[0]
+    client.control.send(Watch(True))
+    gate.touch()
     assert [worker.wait(Result).id for _ in range(2)] == [ids[0], ids[2]]
     bad = worker.post(sleep, pickle.dumps((1000,)), timeout=0.1)
     worker.write()
@@ -63,15 +66,17 @@ def test_it_ends_with_its_supervisor(client: Client, worker: Worker) -> None:
 
 def test_a_process_that_ends_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings("/nothing", bytes(8), bytes(32), sys_path=["x" * 100_000])
-    spawner = Spawner(settings, Pages())
-    before = sorted(os.listdir("/proc/self/fd"))
+    pages = Pages()
+    spawner = Spawner(settings, pages)
+    before = descriptors()
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    pid = spawner.start(1, 0)
+    pid = spawner.start(1, 0, None)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
     monkeypatch.setattr(sys, "executable", "/does/not/exist")
     with pytest.raises(OSError, match="No such file"):
-        spawner.start(1, 0)
-    assert sorted(os.listdir("/proc/self/fd")) == before
+        spawner.start(1, 0, None)
+    assert descriptors() == before
+    pages.close()
 
 
 def test_results(worker: Worker) -> None:

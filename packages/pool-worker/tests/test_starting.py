@@ -1,5 +1,6 @@
 """pool_worker.starting: how a worker process is made."""
 
+import fcntl
 import gc
 import io
 import os
@@ -14,7 +15,7 @@ from driver import Client, Worker
 from pool_protocol.messages import Start
 from pool_worker.page import Pages
 from pool_worker.settings import Settings
-from pool_worker.starting import Forker, line_buffered
+from pool_worker.starting import Forker, _take_descriptors, line_buffered
 
 
 def settings(address: str) -> Settings:
@@ -43,8 +44,9 @@ def test_a_fork_that_fails(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     forker = Forker(settings(str(folder / "nothing")), pages)
     monkeypatch.setattr(os, "fork", refuse)
     with pytest.raises(BlockingIOError):
-        forker.start(3, pages.take())
+        forker.start(3, pages.take(), None)
     assert not signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    pages.close()
 
 
 def test_line_buffered(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,3 +78,32 @@ def test_handlers_of_the_supervisor_are_not_inherited(client: Client, worker: Wo
     os.kill(worker.pid, signal.SIGTERM)
     assert client.lost().exitcode == -signal.SIGTERM
     assert client.process.poll() is None
+
+
+def test_missing_modules_are_asked_for_if_the_client_wants_that(folder: Path) -> None:
+    def asks() -> bool:
+        return any(type(f).__module__ == "pool_worker.remote_modules" for f in sys.meta_path)
+
+    for modules in (False, True):
+        with Client(folder, modules=modules) as client:
+            (worker,) = client.start(1)
+            assert worker.call(asks) is modules
+            assert worker.call(lambda: "pool_worker.remote_modules" in sys.modules) is modules
+
+
+def test_descriptors_where_there_may_be_a_billion(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not each number is tried: that takes minutes where Python cannot close them in one go."""
+    closed: list[tuple[int, int]] = []
+    high = fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, 70)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "sysconf", lambda name: 1 << 30)
+            patch.setattr(os, "closerange", lambda *ends: closed.append(ends))
+            patch.setattr(os, "dup2", lambda *ends: None)
+            patch.setattr(os, "open", lambda *arguments: 0)
+            _take_descriptors(None, (30, 50))
+    finally:
+        os.close(high)
+    assert closed[:2] == [(3, 30), (31, 50)]
+    first, end = closed[2]
+    assert first == 51 and high < end < 1 << 20

@@ -1,36 +1,71 @@
 """pool_worker.supervisor: obeys its client, and ends with it."""
 
 import json
+import os
 import pickle
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from driver import PATIENCE, Client, Worker
-from test_children import gone, until
+from test_children import gone, state, until
 
 from pool_protocol.messages import HostReady, Kill, Lost, Ping, Pong, Start, Stop
-from pool_worker import __version__, linux
+from pool_worker import __version__, machine
+
+#: The program's clock goes ahead at a signal, and the wait that this breaks off finds nothing.
+CLOCK = """
+import os, selectors, signal, time, types
+from pool_worker import supervisor
+
+ahead = []
+wait = selectors.DefaultSelector.select
+
+def jump(*_):
+    ahead.append(2000)
+    os.write(2, b"jumped\\n")
+
+def select(self, timeout=None):
+    before = len(ahead)
+    found = wait(self, timeout)
+    return found if len(ahead) == before else []
+
+selectors.DefaultSelector.select = select
+supervisor.time = types.SimpleNamespace(monotonic=lambda: time.monotonic() + sum(ahead))
+signal.signal(signal.SIGUSR1, jump)
+"""
 
 
-def hold_the_gil() -> None:
+def jump(client: Client) -> None:
+    """Let 2000 seconds pass for the program."""
+    assert client.process.stderr is not None
+    client.process.send_signal(signal.SIGUSR1)
+    assert client.process.stderr.readline() == b"jumped\n"
+
+
+def hold_the_gil(sign: str) -> None:
     import ctypes
 
+    call = ctypes.PyDLL(None).sleep
+    open(sign, "x").close()
     # PyDLL keeps the interpreter's lock during the call.
-    ctypes.PyDLL(None).sleep(1000)
+    call(1000)
 
 
 def busy(worker: Worker) -> None:
     """Let a worker hold the interpreter's lock."""
-    worker.post(worker.function(hold_the_gil), pickle.dumps(()))
-    worker.write()
-    until(lambda: linux.state_and_session(worker.pid)[0] == "S")
-    time.sleep(0.05)
+    with tempfile.TemporaryDirectory() as folder:
+        sign = f"{folder}/sign"
+        worker.post(worker.function(hold_the_gil), pickle.dumps((sign,)))
+        worker.write()
+        until(lambda: os.path.exists(sign))
+        until(lambda: state(worker.pid) == "S")
 
 
 def test_the_greeting(client: Client) -> None:
@@ -38,7 +73,8 @@ def test_the_greeting(client: Client) -> None:
     assert hello.pid == client.process.pid
     assert (hello.host, hello.version) == ("local", __version__)
     assert hello.python.split(".")[:2] == [str(n) for n in sys.version_info[:2]]
-    assert hello.cpus >= 1
+    assert hello.cpus == machine.cpus()
+    assert hello.memory == machine.memory() > 1 << 20
 
 
 def test_ping(client: Client) -> None:
@@ -125,9 +161,8 @@ def test_the_end_of_the_client(folder: Path) -> None:
 
 
 def test_a_client_that_is_gone_already(folder: Path) -> None:
-    other = subprocess.Popen(["true"])
-    other.wait()
-    with pytest.raises((EOFError, ConnectionError)), Client(folder, client_pid=other.pid):
+    nobody = int(Path("/proc/sys/kernel/pid_max").read_text())  # all process ids are below
+    with pytest.raises((EOFError, ConnectionError)), Client(folder, client_pid=nobody):
         pass
 
 
@@ -145,18 +180,118 @@ def test_a_broken_message_ends_it(client: Client) -> None:
     assert "claims" in client.finish()
 
 
+@pytest.mark.parametrize("end", ["stop", "signal", "stdin", "early"])
+def test_its_socket_is_removed(folder: Path, end: str) -> None:
+    with Client(folder, unlink=True) as client:
+        assert Path(client.address).exists()
+        if end == "stop":
+            client.control.send(Stop())
+        elif end == "signal":
+            client.process.send_signal(signal.SIGTERM)
+        elif end == "early":
+            client.control.socket.close()
+        else:
+            assert client.process.stdin is not None
+            client.process.stdin.close()
+        assert client.process.wait(PATIENCE) == 0
+        assert not Path(client.address).exists()
+
+
+def test_the_socket_of_a_client_that_cannot_be_reached_is_removed_too(folder: Path) -> None:
+    path = folder / "socket"
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(path))
+    with subprocess.Popen(
+        [sys.executable, "-P", "-m", "pool_worker", "--launch"],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdin is not None and process.stderr is not None
+        process.stdin.write(settings(str(path), unlink=True))
+        process.stdin.flush()
+        assert process.wait(PATIENCE) == 1
+        assert b"refused" in process.stderr.read()
+    assert not path.exists()
+
+
+def test_other_sockets_stay(folder: Path) -> None:
+    with Client(folder) as client:
+        client.control.send(Stop())
+        assert client.process.wait(PATIENCE) == 0
+        assert Path(client.address).exists()
+
+
+def test_a_silent_client(folder: Path) -> None:
+    with Client(folder, before=CLOCK, lease=1000) as client:
+        (worker,) = client.start(1)
+        busy(worker)
+        jump(client)
+        assert client.process.wait(PATIENCE) == 0
+        assert gone(worker.pid)
+        assert "silent for 1000 s" in client.finish()
+
+
+def test_a_lease_that_is_renewed(folder: Path) -> None:
+    with Client(folder, before=CLOCK, lease=3000) as client:
+        for _ in range(3):
+            jump(client)
+            client.sync()
+
+
+def test_a_lease_whose_holder_was_stopped(folder: Path) -> None:
+    """What the client had said meanwhile counts."""
+    with Client(folder, before=CLOCK, lease=1000) as client:
+        client.sync()
+        until(lambda: state(client.process.pid) == "S")
+        client.process.send_signal(signal.SIGSTOP)
+        until(lambda: state(client.process.pid) == "T")
+        client.control.send(Ping(1))
+        client.process.send_signal(signal.SIGUSR1)
+        client.process.send_signal(signal.SIGCONT)
+        assert client.control.wait(Pong)
+        client.sync()
+
+
+def test_no_lease(folder: Path) -> None:
+    with Client(folder, before=CLOCK) as client:
+        jump(client)
+        client.sync()
+
+
+def test_more_than_the_cap(folder: Path) -> None:
+    with Client(folder, max_workers=2) as client:
+        assert client.hello.cpus == min(2, machine.cpus())
+        client.control.send(Start([1, 2, 3]))
+        lost = client.lost()
+        assert (lost.worker, lost.pid) == (3, 0) and "--max-workers" in lost.reason
+        peers = {peer.connection.identity: peer for peer in (client.accept(), client.accept())}
+        assert {identity.worker for identity in peers if identity is not None} == {1, 2}
+        client.control.send(Start([5]))
+        assert client.lost().worker == 5
+        client.control.send(Kill(1))
+        assert client.lost().worker == 1
+        client.control.send(Start([4]))
+        peer = client.accept()
+        assert peer.connection.identity is not None and peer.connection.identity.worker == 4
+        for each in (*peers.values(), peer):
+            each.socket.close()
+
+
 def settings(address: str, **changes: Any) -> bytes:
     values = {"address": address, "launch": "00" * 8, "token": "11" * 32} | changes
     return json.dumps(values).encode() + b"\n"
 
 
 def launch(data: bytes) -> "subprocess.CompletedProcess[bytes]":
-    return subprocess.run(
-        [sys.executable, "-P", "-m", "pool_worker", "--launch"],
-        input=data,
-        capture_output=True,
-        timeout=PATIENCE,
-    )
+    """Run the program to its end, with its standard input open."""
+    command = [sys.executable, "-P", "-m", "pool_worker", "--launch"]
+    reader, writer = os.pipe()
+    try:
+        os.write(writer, data)
+        return subprocess.run(command, stdin=reader, capture_output=True, timeout=PATIENCE)
+    finally:
+        os.close(reader)
+        os.close(writer)
 
 
 def test_nobody_listens(folder: Path) -> None:
@@ -188,7 +323,8 @@ def test_a_listener_with_another_token(folder: Path) -> None:
         with sock:
             sock.recv(1000)
             sock.sendall(b"poolwire\1\0\0" + bytes(65))
-            _, errors = process.communicate(timeout=PATIENCE)
+            assert process.wait(PATIENCE) == 0
+            _, errors = process.communicate()
         assert b"does not know the token" in errors
 
 
@@ -202,6 +338,7 @@ def test_the_loop_is_light(client: Client) -> None:
         fields = Path(f"/proc/{client.process.pid}/stat").read_text().rpartition(")")[2].split()
         return int(fields[11]) + int(fields[12])
 
+    client.sync()
     before = ticks()
     time.sleep(0.3)
     assert ticks() - before <= 1

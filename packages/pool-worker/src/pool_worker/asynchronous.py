@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pool_protocol.messages import Cancel, Message
-from pool_worker.channel import Closed
+from pool_worker.channel import KEEP_MEMORY, Closed
 from pool_worker.failures import CANCELLED
 from pool_worker.runner import ERROR, Outcome, is_awaitable
 
@@ -32,6 +32,7 @@ class LoopMode:
         self._waiting: Waiting | None = None
         self._cancelled = False
         self._error: BaseException | None = None
+        self._tidying = False
 
     def run(self, waiting: "Waiting | None", rest: Iterator[Message]) -> NoReturn:
         """Go on with ``waiting`` and then ``rest``. Raises Closed, OSError, PoolError."""
@@ -40,7 +41,9 @@ class LoopMode:
             self._loop.call_soon(self._guard, self._pump)
         else:
             self._loop.call_soon(self._guard, partial(self._await, waiting))
-        self._loop.add_reader(self._worker.channel.socket, self._guard, self._readable)
+        # What TLS has decrypted already makes no descriptor readable.
+        self._loop.call_soon(self._guard, self._readable)
+        self._loop.add_reader(self._worker.channel.socket.fileno(), self._guard, self._readable)
         while self._error is None:
             # A task may stop the loop; it is not the task's to stop.
             self._loop.run_forever()
@@ -55,20 +58,31 @@ class LoopMode:
 
     def _readable(self) -> None:
         channel = self._worker.channel
-        try:
-            count = channel.socket.recv_into(
-                channel.connection.get_buffer(), 0, socket.MSG_DONTWAIT
-            )
-        except BlockingIOError:
-            return
-        if not count:
-            raise Closed("the client has closed the connection")
-        messages = channel.connection.received(count)
-        for message in messages:
-            if type(message) is Cancel:
-                self._cancel(message.id)
-        self._queue.extend(messages)
+        filled = True
+        while filled:
+            buffer = channel.connection.get_buffer()
+            try:
+                count = channel.socket.recv_into(buffer, 0, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                break
+            if not count:
+                raise Closed("the client has closed the connection")
+            filled = count == len(buffer)
+            del buffer
+            messages = channel.connection.received(count)
+            for message in messages:
+                if type(message) is Cancel:
+                    self._cancel(message.id)
+            self._queue.extend(messages)
+        if channel.memory.kept and not self._tidying:
+            self._tidy()
         self._pump()
+
+    def _tidy(self) -> None:
+        """Give memory back that was not used lately; look again if any is left."""
+        self._tidying = self._worker.channel.memory.tidy()
+        if self._tidying:
+            self._loop.call_later(KEEP_MEMORY, self._guard, self._tidy)
 
     def _cancel(self, id: int) -> None:
         if self._waiting is not None and self._waiting.id == id and self._task is not None:
@@ -134,6 +148,8 @@ class LoopMode:
             outcome = Outcome(ERROR, CANCELLED)
         else:
             outcome = worker.runner.settle(waiting.pending)
+        if worker.forked:
+            worker.end_copy(*outcome)
         worker.runner.done()
         worker.deliver(waiting.id, time.monotonic_ns() - waiting.began, *outcome)
         self._task = self._waiting = None

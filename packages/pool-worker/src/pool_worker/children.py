@@ -8,17 +8,20 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 
 from pool_protocol.messages import Lost, Recalled
 from pool_worker import linux
 from pool_worker.memory import OutOfMemory
+from pool_worker.outputs import Outputs
 from pool_worker.page import Pages
 from pool_worker.starting import Starter
 
-#: How long to wait for a worker to stop, in seconds: it may be in a system call for that long.
+#: How long to wait for a worker to stop, in seconds: in a system call that nothing interrupts, or
+#: ready to run, for it stops only once it has a CPU.
 STOP_WAIT = 0.05
+CPU_WAIT = 1.0
 
 
 @dataclass(slots=True)
@@ -33,10 +36,11 @@ class Child:
 
 
 class Children:
-    """Every worker process, by its number."""
+    """Every worker process, by its number. What they print goes to ``outputs``, if given."""
 
-    def __init__(self, starter: Starter, pages: Pages) -> None:
+    def __init__(self, starter: Starter, pages: Pages, outputs: Outputs | None = None) -> None:
         self._starter = starter
+        self._outputs = outputs
         self._pages = pages
         self._memory = OutOfMemory()
         self._by_number: dict[int, Child] = {}
@@ -54,11 +58,14 @@ class Children:
         """Start a worker; a ``Lost`` if that cannot be done."""
         if number in self._by_number:
             return None
-        slot = self._pages.take()
+        slot = None
         try:
-            pid = self._starter.start(number, slot)
+            slot = self._pages.take()
+            with self._outputs.pipes(number) if self._outputs else nullcontext() as ends:
+                pid = self._starter.start(number, slot, ends)
         except OSError as error:
-            self._pages.give_back(slot)
+            if slot is not None:
+                self._pages.give_back(slot)
             return Lost(number, 0, 0, 0, 0, f"could not be started: {error}")
         self._by_number[number] = self._by_pid[pid] = Child(number, pid, slot)
         return None
@@ -93,6 +100,8 @@ class Children:
 
     def _bury(self, child: Child, exitcode: int) -> Lost:
         del self._by_number[child.number]
+        if self._outputs is not None:
+            self._outputs.finish(child.number)
         words = self._pages.read(child.slot)
         blob = self._pages.gathered(child.slot, words)
         self._pages.give_back(child.slot)
@@ -124,6 +133,10 @@ class Children:
             if not self._by_pid and not self.kill_orphans():
                 return
             time.sleep(0.002)
+
+    def close(self) -> None:
+        """Let go of the pages."""
+        self._pages.close()
 
     # -- looks
 
@@ -206,11 +219,14 @@ def _stopped(pid: int) -> Iterator[bool]:
 
 
 def _has_stopped(pid: int) -> bool:
-    deadline = time.monotonic() + STOP_WAIT
+    began = time.monotonic()
+    pause = 0.00002
     while True:
         state = linux.state_and_session(pid)[0]
         if state in ("T", "t"):
             return True
-        if state in ("", "Z", "X") or time.monotonic() > deadline:
+        waited = time.monotonic() - began
+        if state in ("", "Z", "X") or waited > (STOP_WAIT if state == "D" else CPU_WAIT):
             return False
-        time.sleep(0.00002)
+        time.sleep(pause)
+        pause = min(2 * pause, 0.001)

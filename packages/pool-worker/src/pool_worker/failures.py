@@ -10,6 +10,9 @@ import pickle
 import traceback
 from collections.abc import Callable
 from types import TracebackType
+from typing import Any
+
+from pool_protocol import by_value
 
 Dumps = Callable[[object], bytes]
 
@@ -21,17 +24,20 @@ CANCELLED = pickle.dumps(
 )
 
 
-def _cloudpickled(error: object) -> bytes:
-    import cloudpickle
-
-    data: bytes = cloudpickle.dumps(error)
-    return data
-
-
 def pack_error(error: BaseException, dumps: Dumps = pickle.dumps) -> bytes:
     """Pack an exception; ``dumps`` is tried first, cloudpickle after it. Never raises."""
-    blob = _survivor(error, dumps) or _survivor(error, _cloudpickled)
+    blob = _survivor(error, dumps) or _survivor(error, by_value.dumps)
     return pickle.dumps((blob, type_name(type(error)), _text(error), _traceback(error)))
+
+
+def exit_status(packed: Any) -> tuple[int, str]:
+    """With what a program would end that has this packed error, and what it would print."""
+    _, name, text, trace = pickle.loads(packed)
+    if name != "SystemExit":
+        return 1, trace
+    if text in ("", "None"):
+        return 0, ""
+    return (int(text) & 0xFF, "") if text.lstrip("-").isdigit() else (1, f"{text}\n")
 
 
 def _survivor(error: BaseException, dumps: Dumps) -> bytes | None:

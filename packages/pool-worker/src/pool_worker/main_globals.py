@@ -14,9 +14,10 @@ from collections.abc import Sequence
 from types import CodeType
 from typing import Any
 
-from pool_protocol import Buffer
+from pool_protocol import Buffer, by_value
 
-_MAIN = "__main__"
+#: What the client's script is called; the second, in a child that multiprocessing has spawned.
+_MAIN = ("__main__", "__mp_main__")
 _MODULE = "cloudpickle.cloudpickle"
 
 
@@ -35,7 +36,7 @@ class MainGlobals:
         self, code: CodeType, base: dict[str, Any], name: str, defaults: Any, closure: Any
     ) -> Any:
         """In the place of cloudpickle's maker of functions."""
-        if base.get("__name__") != _MAIN:
+        if base.get("__name__") not in _MAIN:
             return _cloudpickle()._make_function(code, base, name, defaults, closure)
         for key, value in base.items():
             self.shared.setdefault(key, value)
@@ -55,7 +56,7 @@ class MainGlobals:
     def _takes(self, name: str, value: Any) -> bool:
         """Is a global that a function brings to be taken over?"""
         try:
-            sent: bytes | None = _cloudpickle().dumps(value)
+            sent: bytes | None = by_value.dumps(value)
         except Exception:  # it came by a way of its own, and cannot be compared
             sent = None
         known = name in self.shared

@@ -5,20 +5,31 @@ from collections.abc import Sequence
 _ROOT = "/sys/fs/cgroup"
 
 
-def candidates(groups: str = "/proc/self/cgroup") -> list[str]:
-    """Where the counter may be: this process's control group, version 2 or 1; else the kernel's."""
+def control_groups(groups: str = "/proc/self/cgroup") -> list[tuple[int, str, str]]:
+    """This process's control groups that govern memory: version, where mounted, path in there."""
     found = []
     try:
-        with open(groups) as file:
+        # A group's name is bytes of any kind, as that of a file is.
+        with open(groups, errors="surrogateescape") as file:
             lines = file.read().splitlines()
     except OSError:
         lines = []
     for line in lines:
         _, controllers, path = line.split(":", 2)
         if not controllers:
-            found.append(f"{_ROOT}{path.rstrip('/')}/memory.events")
+            found.append((2, _ROOT, path))
         elif "memory" in controllers.split(","):
-            found.append(f"{_ROOT}/memory{path.rstrip('/')}/memory.oom_control")
+            found.append((1, f"{_ROOT}/memory", path))
+    return found
+
+
+def candidates(groups: str = "/proc/self/cgroup") -> list[str]:
+    """Where the counter may be: this process's control group, version 2 or 1; else the kernel's."""
+    names = {1: "memory.oom_control", 2: "memory.events"}
+    found = [
+        f"{root}{path.rstrip('/')}/{names[version]}"
+        for version, root, path in control_groups(groups)
+    ]
     # In a container the path is often that of the host, and the root is our own group.
     found += [f"{_ROOT}/memory.events", f"{_ROOT}/memory/memory.oom_control", "/proc/vmstat"]
     return found

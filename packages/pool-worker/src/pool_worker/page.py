@@ -88,15 +88,20 @@ class Pages:
         self._free: list[int] = []
 
     def take(self) -> int:
-        """A slot with an empty page."""
+        """A slot with an empty page. Raises OSError."""
         if self._free:
             slot = self._free.pop()
         else:
             slot = self._count
+            # Refused by a limit of the size of files (``ulimit -f``).
+            os.ftruncate(self.fd, (slot + 1) * SIZE)
             self._count += 1
-            os.ftruncate(self.fd, self._count * SIZE)
         os.pwrite(self.fd, bytes(_WORDS.size), slot * SIZE)
         return slot
+
+    def close(self) -> None:
+        """No worker is left."""
+        os.close(self.fd)
 
     def give_back(self, slot: int) -> None:
         """Nobody maps this slot any more."""

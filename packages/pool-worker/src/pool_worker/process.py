@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from pool_protocol import (
     FrameTooLarge,
-    Identity,
     LoopType,
     Payload,
     PickleType,
@@ -25,7 +24,7 @@ from pool_protocol import (
     RemoteProtocolError,
     Role,
 )
-from pool_protocol.frames import HEADER, HEADER_SIZE
+from pool_protocol.frames import HEADER, HEADER_SIZE, too_large
 from pool_protocol.messages import (
     RESULT,
     Cancel,
@@ -33,24 +32,29 @@ from pool_protocol.messages import (
     Function,
     Message,
     Ready,
+    ResultFlag,
     Retire,
     Setup,
     SetupFailed,
     Task,
 )
+from pool_protocol.parts import pack_part
 from pool_worker.__about__ import __version__
-from pool_worker.channel import Channel, Closed
-from pool_worker.failures import CANCELLED, pack_error
+from pool_worker.channel import Channel, Closed, of_the_socket
+from pool_worker.failures import CANCELLED, exit_status, pack_error, type_name
 from pool_worker.functions import PYTHON, FunctionTable, unpacker
 from pool_worker.loops import loop_maker
 from pool_worker.outbox import MAX_NANOS, Outbox
 from pool_worker.page import AREA, DONE, END, SIZE, SKIP_FROM, SKIP_TO, STARTED, Page
-from pool_worker.runner import ERROR, TINY, Pending, Runner, is_awaitable
+from pool_worker.parts import cut
+from pool_worker.runner import ERROR, SEPARATE_RESULT, TINY, Pending, Runner, is_awaitable
 from pool_worker.settings import Settings
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
 
+#: A plain number, as all flags here.
+PART = int(ResultFlag.PART)
 #: Results wait for company no longer than this, in ns.
 GATHER_NS = 1_000_000
 #: How long exit functions may take, in seconds.
@@ -77,7 +81,10 @@ class Worker:
         self.make_loop = loop_maker(LoopType.default)
         #: Where tasks are awaited, once there is anything to await.
         self.loop: AbstractEventLoop | None = None
-        self._flushed = 0
+        #: This is a process that a task has forked: nothing here is its own.
+        self.forked = False
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._note_fork)
         self._most = SIZE - AREA
 
     def __repr__(self) -> str:
@@ -116,11 +123,18 @@ class Worker:
         try:
             self.set_up(setup)
         except BaseException as error:
-            self.channel.send(SetupFailed(os.getpid(), pack_error(error)))
+            self._tell_failure(error)
             self._flush_streams()
             os._exit(1)
         self.channel.send(Ready(os.getpid(), PYTHON, __version__))
         return messages
+
+    def _tell_failure(self, error: BaseException) -> None:
+        try:
+            self.channel.send(SetupFailed(os.getpid(), pack_error(error)))
+        except FrameTooLarge as large:
+            text = f"the error of the set-up, {type_name(type(error))}, cannot be told: {large}"
+            self.channel.send(SetupFailed(os.getpid(), pack_error(FrameTooLarge(text))))
 
     # -- the middle
 
@@ -157,7 +171,7 @@ class Worker:
         words, area = page.words, page.map
         functions, loads, dumps = runner.functions.ready, runner.loads, pickle.dumps
         pack_header, clock = HEADER.pack, time.monotonic_ns
-        began = self._flushed = clock()
+        began = clock()
         flush_at = began + GATHER_NS
         for message in messages:
             if type(message) is not Task:
@@ -189,6 +203,8 @@ class Worker:
                 except BaseException as error:
                     flags, data = runner.failure(error)
                 value = None
+            if self.forked:
+                self.end_copy(flags, data)
             now = clock()
             end = words[END] or AREA
             if (
@@ -210,11 +226,22 @@ class Worker:
         return None
 
     def deliver(self, id: int, nanos: int, flags: int, payload: Payload) -> None:
-        """Let the outbox have a result; if it is too large, the error instead of it."""
+        """Let the outbox have a result; if it is too large, parts of it, or the error instead."""
         try:
             self.outbox.put(id, nanos, flags, payload)
         except FrameTooLarge as error:
-            self.outbox.put(id, nanos, *self.runner.failure(error))
+            found = self.runner.bodies(flags, payload)
+            limit = self.outbox.limit
+            if found is None or limit is None:
+                self.outbox.put(id, nanos, *self.runner.failure(error))
+                return
+            *parts, rest = cut(*found, limit, lambda size: self._refusal(size, limit))
+            for part in parts:
+                self.outbox.write(0, 0, PART, pack_part(id, *part))
+            self.outbox.write(id, nanos, SEPARATE_RESULT, rest.payload)
+
+    def _refusal(self, size: int, limit: int) -> bytes:
+        return self.runner.pack_error(FrameTooLarge(too_large(size, limit)))
 
     def _control(self, message: Message) -> None:
         if isinstance(message, Function):
@@ -225,6 +252,22 @@ class Worker:
             self.retire()
 
     # -- the end
+
+    def _note_fork(self) -> None:
+        self.forked = True
+
+    def end_copy(self, flags: int, payload: Payload) -> NoReturn:
+        """End a process that a task has forked and that has come back from the task.
+
+        The page that it would write to is its parent's. It ends as any program does.
+        """
+        status = 0
+        if flags & ERROR:
+            status, text = exit_status(payload)
+            with suppress(OSError, ValueError, AttributeError):
+                sys.stderr.write(text)
+        self._flush_streams()
+        os._exit(status)
 
     def retire(self) -> NoReturn:
         """End in good order."""
@@ -246,23 +289,26 @@ class Worker:
                 stream.flush()
 
 
-def work(settings: Settings, number: int, page: Page) -> NoReturn:
-    """Be worker ``number``: connect to the client, serve it, end the process."""
-    identity = Identity(settings.launch, Role.TASK, number)
+def connect(settings: Settings, number: int) -> Channel:
+    """Connect worker ``number`` to the client; ends the process if that cannot be done."""
     try:
-        channel = Channel.connect(settings.address, identity, settings.token, settings.max_message)
+        return Channel.connect(settings, Role.TASK, number)
     except (OSError, PoolError, Closed) as error:
         print(f"pool-worker: worker {number} cannot connect: {error}", file=sys.stderr, flush=True)
         os._exit(1)
-    if hasattr(os, "register_at_fork"):
-        # What a task leaves behind must not hold the connection open.
-        os.register_at_fork(after_in_child=channel.socket.close)
+
+
+def work(channel: Channel, page: Page) -> NoReturn:
+    """Be a worker: serve the client, end the process."""
     try:
         Worker(channel, page).serve()
     except Closed:
         os._exit(0)
-    except (OSError, PoolError):
+    except PoolError as error:
+        with suppress(OSError, ValueError, AttributeError):
+            print(f"pool-worker: this worker ends: {error}", file=sys.stderr, flush=True)
         os._exit(1)
-    except BaseException:
-        sys.excepthook(*sys.exc_info())
+    except BaseException as error:
+        if not of_the_socket(error):  # else the client is gone
+            sys.excepthook(*sys.exc_info())
         os._exit(1)

@@ -6,15 +6,15 @@
 
 import pickle
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from types import GeneratorType
 from typing import Any, NamedTuple, Protocol
 
-from pool_protocol import Payload, PickleType, serializer
+from pool_protocol import Buffer, Payload, PickleType, serializer
 from pool_protocol.frames import LARGE
 from pool_protocol.messages import ResultFlag, Task, TaskFlag
-from pool_protocol.serializers import PROTOCOL, is_plain, pack_separate, unpack_separate
+from pool_protocol.serializers import ATOMS, PROTOCOL, is_plain, pack_separate, unpack_separate
 from pool_worker.failures import pack_error, type_name
 from pool_worker.functions import FunctionTable
 from pool_worker.page import ITEM, LIMIT_NS, START_NS
@@ -63,6 +63,8 @@ class Pending:
     values: list[Any] = field(default_factory=list)
     failed: dict[int, bytes] = field(default_factory=dict)
     """Packed errors by the indexes of their values."""
+    plain: bool = False
+    """No value can be awaited or fail to be packed, as their types show."""
 
 
 def is_awaitable(value: object) -> bool:
@@ -175,7 +177,9 @@ class Runner:
             self._call_carefully(pending, _starred(function) if star else function, items)
         else:
             self._call_all(pending, function, self.unpack(payload, task.buffers), star)
-        if any(map(is_awaitable, _samples(pending.values))):
+        types = set(map(type, pending.values))
+        pending.plain = types <= ATOMS
+        if not pending.plain and any(map(is_awaitable, _samples(pending.values))):
             return pending
         return self.settle(pending)
 
@@ -229,7 +233,7 @@ class Runner:
                 except BaseException:
                     # Packed again below, where the error becomes the item's.
                     pass
-            elif is_plain(values):
+            elif pending.plain or is_plain(values):
                 return Outcome(CHUNK_RESULT, self._pack(values))
         bodies = []
         for index, value in enumerate(values):
@@ -239,6 +243,21 @@ class Runner:
                 body = self._pack_item(pending, index, value)
             bodies.append(body)
         return Outcome(SEPARATE_RESULT, pack_separate(bodies, sorted(pending.failed)))
+
+    def bodies(
+        self, flags: int, payload: Payload
+    ) -> tuple[Sequence[Buffer], Collection[int]] | None:
+        """A chunk's values packed one by one, and the indexes of errors; None if there is but one.
+
+        ``flags`` and ``payload`` are those of the chunk's outcome.
+        """
+        if not flags & CHUNK_RESULT or not isinstance(payload, bytes):
+            return None  # many values are never packed in more than one piece
+        if flags == SEPARATE_RESULT:
+            bodies, failed = unpack_separate(payload)
+            return (bodies, failed) if len(bodies) > 1 else None
+        values = self.unpack(payload)
+        return ([self._dumps(value) for value in values], ()) if len(values) > 1 else None
 
     def _pack_item(self, pending: Pending, index: int, value: object) -> bytes:
         try:

@@ -7,6 +7,7 @@ import os
 import sys
 from contextlib import suppress
 
+from pool_worker.outputs import Ends
 from pool_worker.page import Pages
 from pool_worker.settings import Settings
 from pool_worker.starting import Place, become_worker
@@ -22,9 +23,11 @@ class Spawner:
         if settings.stderr is not None:
             os.set_inheritable(settings.stderr, True)
 
-    def start(self, number: int, slot: int) -> int:
+    def start(self, number: int, slot: int, ends: Ends | None) -> int:
         """See ``Starter``."""
-        place = Place(number, self._pages.fd, slot, os.getpid())
+        for end in ends or ():
+            os.set_inheritable(end, True)
+        place = Place(number, self._pages.fd, slot, os.getpid(), *(ends or ()))
         program = [sys.executable, "-P", "-m", "pool_worker.spawning", *map(str, place)]
         reader, writer = os.pipe()
         try:

@@ -4,21 +4,30 @@ import gc
 import os
 import signal
 import sys
-from typing import NamedTuple, NoReturn, Protocol
+from contextlib import suppress
+from importlib import import_module
+from typing import NamedTuple, NoReturn, Protocol, TextIO
 
 import cloudpickle  # noqa: F401 - loaded once here instead of once in each worker
 
-from pool_worker import linux
+from pool_worker import limits, linux
+from pool_worker.outputs import Ends
 from pool_worker.page import Page, Pages
-from pool_worker.process import work
+from pool_worker.process import connect, work
 from pool_worker.settings import Settings
+
+#: So many descriptors are closed without a look at which there are.
+MANY_DESCRIPTORS = 65536
 
 
 class Starter(Protocol):
     """Makes worker processes."""
 
-    def start(self, number: int, slot: int) -> int:
-        """The process id of a new worker whose page is ``slot``. Raises OSError."""
+    def start(self, number: int, slot: int, ends: Ends | None) -> int:
+        """The process id of a new worker whose page is ``slot``, and which prints into ``ends``.
+
+        Raises OSError.
+        """
 
 
 class Forker:
@@ -29,18 +38,22 @@ class Forker:
         self._pages = pages
         self._parent = os.getpid()
         self._signals = signal.valid_signals()
+        if settings.modules:
+            # Loaded once here instead of once in each worker.
+            import_module("pool_worker.remote_modules")
         # What is there now stays there: the collector of a copy must not touch it.
         gc.collect()
         gc.freeze()
 
-    def start(self, number: int, slot: int) -> int:
+    def start(self, number: int, slot: int, ends: Ends | None) -> int:
         """See ``Starter``."""
         # Until the copy has its own handlers, a signal would run ours in it.
         signal.pthread_sigmask(signal.SIG_BLOCK, self._signals)
         try:
             pid = os.fork()
             if not pid:
-                become_worker(self._settings, Place(number, self._pages.fd, slot, self._parent))
+                place = Place(number, self._pages.fd, slot, self._parent, *(ends or ()))
+                become_worker(self._settings, place)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
         return pid
@@ -55,6 +68,9 @@ class Place(NamedTuple):
     slot: int
     parent: int
     """The supervisor's process id."""
+    out: int = -1
+    err: int = -1
+    """What it prints goes here once it is connected; -1: where the supervisor's goes."""
 
 
 def become_worker(settings: Settings, place: Place) -> NoReturn:
@@ -66,9 +82,17 @@ def become_worker(settings: Settings, place: Place) -> NoReturn:
             os._exit(1)
         _reset_signals()
         page = Page(place.pages, place.slot)
-        _take_descriptors(settings.stderr)
+        _take_descriptors(settings.stderr, (place.out, place.err))
+        limits.restore()
         line_buffered()
-        work(settings, place.number, page)
+        channel = connect(settings, place.number)
+        if place.out >= 0:
+            _print_into(place.out, place.err)
+        if settings.modules:
+            from pool_worker import remote_modules
+
+            remote_modules.install(settings, place.number)
+        work(channel, page)
     except BaseException:
         sys.excepthook(*sys.exc_info())
     finally:
@@ -84,14 +108,32 @@ def _reset_signals() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
-def _take_descriptors(stderr: int | None) -> None:
+def _take_descriptors(stderr: int | None, kept: tuple[int, ...]) -> None:
     """Standard input from nowhere, standard error where it is wanted, and nothing else."""
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     if stderr is not None and stderr != 2:
         os.dup2(stderr, 2)
+    first = 3
+    for descriptor in sorted(kept):
+        if descriptor >= first:
+            os.closerange(first, descriptor)
+            first = descriptor + 1
+    os.closerange(first, _end_of_descriptors())
+
+
+def _end_of_descriptors() -> int:
+    """No open descriptor has this number, or a higher one.
+
+    There may be a billion, and where the system cannot close them in one go, Python tries each.
+    """
     limit = os.sysconf("SC_OPEN_MAX")
-    os.closerange(3, limit if limit > 0 else 65536)
+    if 0 < limit <= MANY_DESCRIPTORS:
+        return limit
+    for folder in ("/proc/self/fd", "/dev/fd"):
+        with suppress(OSError):
+            return max(map(int, os.listdir(folder))) + 1
+    return MANY_DESCRIPTORS
 
 
 def line_buffered() -> None:
@@ -99,3 +141,19 @@ def line_buffered() -> None:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None and hasattr(stream, "reconfigure"):
             stream.reconfigure(line_buffering=True)
+
+
+def _print_into(out: int, err: int) -> None:
+    """From here on, what is printed is the client's; what came before was the launcher's."""
+    for descriptor, number in ((out, 1), (err, 2)):
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    # The old ones may believe that they write to a file. The client is told bytes, and nothing
+    # else about them: hence UTF-8, whatever is usual here.
+    sys.stdout = _stream(1)
+    sys.stderr = _stream(2)
+
+
+def _stream(descriptor: int) -> TextIO:
+    errors = "backslashreplace"
+    return open(descriptor, "w", buffering=1, encoding="utf-8", errors=errors, closefd=False)
