@@ -1,6 +1,6 @@
-"""A server that will start `pool-worker` on hosts of a local network: a skeleton so far.
+"""A server that starts `pool-worker` on hosts of a local network when an authenticated client asks.
 
-Run ``python -m pool_spawner --help`` for what it will be.
+Run ``python -m pool_spawner --help``; nothing here is meant to be imported.
 """
 
 from pool_spawner.__about__ import __version__
