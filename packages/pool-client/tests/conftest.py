@@ -1,5 +1,6 @@
-"""Shared by all tests of pool-client: a hard timeout, and a leak check after every test."""
+"""Shared by all tests of pool-client: a leak check after every test, and common fixtures."""
 
+import asyncio
 import contextlib
 import gc
 import importlib
@@ -12,12 +13,18 @@ from pathlib import Path
 
 import pytest
 import support
+from credentials import make_credential
+from hypothesis import HealthCheck, settings
+from link_model import Record
 
-TESTS = Path(__file__).resolve().parent
-#: Seconds that one test may take before the whole run is ended with the stacks of all threads.
-TEST_TIMEOUT = 60.0
+from pool_client.loop_thread import new_loop
+
+# Other work may slow the machine down at any moment.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
+
 #: Seconds that processes, threads and descriptors have to disappear after a test.
-SETTLE_SECONDS = 10.0
+SETTLE_SECONDS = 30.0
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -53,15 +60,6 @@ _directory = pytest.StashKey[str]()
 _saved = pytest.StashKey[dict[str, str | None]]()
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Give each test of this folder its time limit, unless the command line sets one."""
-    if getattr(config.option, "timeout", None) is not None:
-        return
-    for item in items:
-        if TESTS in item.path.parents and item.get_closest_marker("timeout") is None:
-            item.add_marker(pytest.mark.timeout(TEST_TIMEOUT, method="thread"))
-
-
 @pytest.fixture(autouse=True, scope="session")
 def made_once() -> None:
     """Let uvloop make what it keeps for the rest of the process: the pipe of its signals."""
@@ -83,3 +81,34 @@ def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
             support.end_leftovers(before)
             pytest.fail("left behind:\n  " + "\n  ".join(left), pytrace=False)
         time.sleep(0.02)
+
+
+# -- for the tests of links and listeners
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def loop(request: pytest.FixtureRequest) -> Iterator[asyncio.AbstractEventLoop]:
+    """Yield a loop, of both kinds; it is not running."""
+    made = asyncio.SelectorEventLoop() if request.param == "asyncio" else new_loop()
+    yield made
+    made.run_until_complete(made.shutdown_default_executor())
+    made.close()
+
+
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """Yield a folder whose path is short enough for that of a Unix socket in it."""
+    with tempfile.TemporaryDirectory(prefix="s") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def events() -> Record:
+    """Return a record of what happens on links."""
+    return Record()
+
+
+@pytest.fixture(scope="module")
+def credential(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a credential that the tests of a file share; none may change it."""
+    return make_credential(tmp_path_factory.mktemp("tls") / "credential.pem")

@@ -43,7 +43,11 @@ class Peer:
         """Connect to a listener."""
         sock = socket.socket(socket.AF_UNIX)
         sock.settimeout(20)
-        sock.connect(address)
+        try:
+            sock.connect(address)
+        except BaseException:
+            sock.close()
+            raise
         return cls(sock, **settings)
 
     def flush(self):

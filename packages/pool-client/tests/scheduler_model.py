@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from pool_client.tasks import Function, Host, Task, Terms, Worker
+from pool_client.scheduling.scheduler import Scheduler
+from pool_client.scheduling.tasks import Function, Host, Task, Terms, Worker
+from pool_protocol import Buffer
 from pool_protocol.messages import RESULT, Lost, Result, TaskFlag
 
 MS = 1_000_000
@@ -39,6 +41,7 @@ class Recorder(Task):
         flags = TaskFlag.TIMED if timeout else 0
         super().__init__(function, flags, b"", nbytes, Terms(retries, timeout))
         self.calls = list(items)
+        self.parts = []
         self.items = len(self.calls)
 
     def start(self) -> bool:
@@ -51,6 +54,10 @@ class Recorder(Task):
     def resolve(self, result: Result) -> None:
         """All of its calls have been answered."""
         self._end(result)
+
+    def take_part(self, first: int, payload: Buffer) -> None:
+        """Some of the values."""
+        self.parts.append((first, bytes(payload)))
 
     def fail(self, error: BaseException) -> None:
         """None of its calls will be answered."""
@@ -154,3 +161,41 @@ def lost(
 ) -> Lost:
     """The report of a worker's end."""
     return Lost(worker.id, worker.pid, exitcode, started, item, reason)
+
+
+def make(workers=1, **settings):
+    """A scheduler with workers 1 to *workers* on one host."""
+    scheduler = Scheduler(**settings)
+    host = Host("box", workers)
+    made = [worker(number, host) for number in range(1, workers + 1)]
+    for one in made:
+        scheduler.joined(one, 0)
+    return scheduler, *made
+
+
+def known(nanos=MS, id=1):
+    """A function whose service time is known."""
+    func = function(id)
+    func.estimate.add(nanos)
+    return func
+
+
+def answer(scheduler, one, now=0, nanos=MS, count=None):
+    """Let a worker answer what it holds, and tell the tasks, as the engine does."""
+    answers = [result(id, nanos) for id in list(one.tasks)[:count]]
+    for task, outcome in scheduler.results(one, answers, now):
+        task.resolve(outcome)
+
+
+def outcomes(task):
+    """The one outcome of each call of a task."""
+    for item in task.calls:
+        assert len(item.outcomes) == 1
+    return [item.outcomes[0] for item in task.calls]
+
+
+def unaccounted(scheduler):
+    """Tasks that were submitted and are nowhere, or (negative) in two places."""
+    counts = scheduler.counts
+    over = counts.completed + counts.failed + counts.cancelled
+    return counts.submitted - over - scheduler.waiting - scheduler.held

@@ -12,10 +12,10 @@ import tempfile
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 #: The environment variable that marks every process which a test started, directly or not.
 MARK = "POOL_TEST_MARK"
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 def wait_until(
-    condition: Callable[[], T], timeout: float = 15.0, what: str = "", interval: float = 0.01
+    condition: Callable[[], T], timeout: float = 30.0, what: str = "", interval: float = 0.01
 ) -> T:
     """Call *condition* until it returns something true, and return that.
 
@@ -43,6 +43,10 @@ def wait_until(
 # Processes
 
 
+#: How much of a command line a message shows.
+_SHOWN = 200
+
+
 @dataclass(frozen=True)
 class Process:
     """One row of /proc."""
@@ -54,20 +58,48 @@ class Process:
     command: str
 
     def __str__(self) -> str:
-        return f"process {self.pid} (parent {self.parent}, state {self.state}): {self.command}"
+        command = self.command[:_SHOWN]
+        return f"process {self.pid} (parent {self.parent}, state {self.state}): {command}"
 
 
 def look_at(pid: int) -> Process | None:
     """Return what /proc says about *pid*, or None where there is no such process."""
+    row = _row(pid)
     try:
-        text = (PROC / str(pid) / "stat").read_bytes().decode(errors="replace")
-        command = (PROC / str(pid) / "cmdline").read_bytes()
+        command = _read(pid, "cmdline")
+    except OSError:
+        return None
+    if row is None:
+        return None
+    shown = command.replace(b"\0", b" ").decode(errors="replace").strip() or f"[{row.name}]"
+    return Process(pid, row.parent, row.state, row.started, shown)
+
+
+class _Row(NamedTuple):
+    name: str
+    state: str
+    parent: int
+    kernel: bool
+    started: str
+
+
+#: The flag of the kernel's own threads.
+_PF_KTHREAD = 0x00200000
+
+
+def _row(pid: int) -> _Row | None:
+    try:
+        text = _read(pid, "stat").decode(errors="replace")
     except OSError:
         return None
     name, _, rest = text.partition("(")[2].rpartition(")")
-    fields = rest.split()
-    shown = command.replace(b"\0", b" ").decode(errors="replace").strip() or f"[{name}]"
-    return Process(pid, int(fields[1]), fields[0], fields[19], shown[:200])
+    fields = rest.split(maxsplit=20)
+    return _Row(name, fields[0], int(fields[1]), bool(int(fields[6]) & _PF_KTHREAD), fields[19])
+
+
+def _read(pid: int, name: str) -> bytes:
+    with open(f"/proc/{pid}/{name}", "rb", buffering=0) as file:
+        return file.read()
 
 
 def is_alive(pid: int) -> bool:
@@ -82,50 +114,83 @@ def kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def all_processes() -> dict[int, Process]:
-    """Return every process that can be seen, by pid."""
-    found = {}
+def _numbers() -> dict[int, int]:
+    """Return the number of each process's folder in /proc, which no later process gets."""
     if not PROC.is_dir():
-        return found
-    for entry in os.listdir(PROC):
-        if entry.isdigit() and (process := look_at(int(entry))):
-            found[process.pid] = process
-    return found
+        return {}
+    with os.scandir(PROC) as entries:
+        return {int(entry.name): entry.inode() for entry in entries if entry.name.isdigit()}
+
+
+def _rows(pids: Iterable[int]) -> dict[int, _Row]:
+    """Return what there is of these processes."""
+    return {pid: row for pid in pids if (row := _row(pid)) is not None}
+
+
+def _family(pid: int, rows: Mapping[int, _Row]) -> set[int]:
+    """Return the children of *pid*, their children, and so on."""
+    children: dict[int, list[int]] = {}
+    for child, row in rows.items():
+        children.setdefault(row.parent, []).append(child)
+    found: set[int] = set()
+    todo = [pid]
+    while todo:
+        new = [one for one in children.get(todo.pop(), ()) if one not in found]
+        found.update(new)
+        todo += new
+    return found - {pid}
+
+
+def _environment(pid: int) -> bytes:
+    with contextlib.suppress(OSError):
+        if found := _read(pid, "environ"):
+            return b"\0" + found
+    return b""
+
+
+def _looked_at(pids: Iterable[int]) -> list[Process]:
+    return [process for process in map(look_at, pids) if process is not None]
 
 
 def descendants(pid: int) -> list[Process]:
     """Return the children of *pid*, their children, and so on."""
-    everything = all_processes()
-    family = {pid}
-    grown = True
-    while grown:
-        grown = False
-        for process in everything.values():
-            if process.parent in family and process.pid not in family:
-                family.add(process.pid)
-                grown = True
-    return [everything[one] for one in family if one != pid and one in everything]
+    return _looked_at(_family(pid, _rows(_numbers())))
+
+
+def _wanted(mark: str) -> bytes:
+    return f"\0{MARK}={mark}".encode()
 
 
 def marked_processes(mark: str | None = None) -> list[Process]:
     """Return the processes whose mark begins with *mark* (default: this run's), this one not."""
-    wanted = f"{MARK}={mark or os.environ.get(MARK, '')}".encode()
-    found = []
-    for process in all_processes().values():
-        try:
-            environment = (PROC / str(process.pid) / "environ").read_bytes()
-        except OSError:
-            continue
-        if process.pid != os.getpid() and b"\0" + wanted in b"\0" + environment:
-            found.append(process)
-    return found
+    wanted = _wanted(mark or os.environ.get(MARK, ""))
+    found = [pid for pid in _numbers() if wanted in _environment(pid)]
+    return _looked_at(pid for pid in found if pid != os.getpid())
+
+
+#: Processes that are none of ours and never will be, by pid and number.
+_strangers: set[tuple[int, int]] = set()
 
 
 def our_processes() -> dict[int, Process]:
-    """Return every process that descends from this one, orphans included."""
-    found = {process.pid: process for process in descendants(os.getpid())}
-    found.update((process.pid, process) for process in marked_processes())
-    return found
+    """Return every process that descends from this one, orphans included.
+
+    It is asked twice for each of thousands of tests, so that a stranger is looked at only once.
+    """
+    numbers = _numbers()
+    numbers.pop(os.getpid(), None)
+    _strangers.intersection_update(numbers.items())
+    rows = _rows(pid for pid, number in numbers.items() if (pid, number) not in _strangers)
+    ours = _family(os.getpid(), rows)
+    wanted = _wanted(os.environ.get(MARK, ""))
+    for pid in rows.keys() - ours:
+        environment = _environment(pid)
+        if wanted in environment:
+            ours.add(pid)
+        # A process that is about to run a program has none for a moment.
+        elif environment or rows[pid].kernel:
+            _strangers.add((pid, numbers[pid]))
+    return {process.pid: process for process in _looked_at(ours)}
 
 
 def resident_bytes(pid: int | None = None) -> int:
@@ -225,9 +290,49 @@ def assert_works(pool: Any, tasks: int = 20) -> None:
     assert list(pool.map(abs, range(-tasks, 0), timeout=30)) == list(range(tasks, 0, -1))
 
 
+def be_patient(pool: Any, seconds: float) -> None:
+    """Let *pool* wait so long for a host out of reach; its creation may have taken longer."""
+    fleet = pool._core.engine.fleet
+    fleet.options = replace(fleet.options, connect_timeout=seconds)
+
+
+def wait_for_others(pool: Any, *pids: int) -> None:
+    """Wait until *pool* is whole again without these workers."""
+    # In this order: it is not ready any more when it does not have them any more.
+    wait_until(lambda: not set(pids) & set(worker_pids(pool)), what="the old workers to be gone")
+    wait_until(pool.is_ready, what="the new workers")
+
+
+def end_creation_when(patch: Any, condition: Callable[[Any], object]) -> None:
+    """Let the time for the creation of pools be over as soon as a condition of the fleet holds."""
+    from pool_client.hosts.creation import Creation
+
+    def start(creation: Creation) -> None:
+        fleet = creation._fleet
+
+        def look() -> None:
+            if creation.done:
+                return
+            if condition(fleet):
+                creation._timed_out()
+            else:
+                fleet.engine.loop.call_later(0.01, look)
+
+        fleet.engine.loop.call_soon(look)
+
+    patch.setattr(Creation, "start", start)
+
+
 def worker_pids(pool: Any) -> list[int]:
     """Return the process ids of the workers of *pool*."""
     return [worker.pid for worker in pool.workers()]
+
+
+def supervisor_pids(pool: Any) -> list[int]:
+    """Return the process ids of those who watch the workers of *pool*; an orphan has none."""
+    workers = [worker for worker in map(look_at, worker_pids(pool)) if worker is not None]
+    parents = [parent for worker in workers if (parent := look_at(worker.parent)) is not None]
+    return sorted({parent.pid for parent in parents if "--launch" in parent.command})
 
 
 # Scripts
@@ -283,7 +388,7 @@ def started_script(
 
 
 def run_script(
-    source: str, *args: object, timeout: float = 40.0, code: int | None = 0, **kwargs: Any
+    source: str, *args: object, timeout: float = 80.0, code: int | None = 0, **kwargs: Any
 ) -> "subprocess.CompletedProcess[str]":
     """Run Python on *source* to its end and return its output.
 
@@ -296,7 +401,7 @@ def run_script(
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGABRT)  # faulthandler prints the stacks
             try:
-                output, errors = process.communicate(timeout=5)
+                output, errors = process.communicate(timeout=15)
             except subprocess.TimeoutExpired:  # some other process keeps the pipes open
                 output, errors = "", "(its output could not be read to the end)"
             raise AssertionError(
@@ -357,7 +462,7 @@ class Terminal:
         self.output += data.decode(errors="replace")
         return bool(data)
 
-    def wait_for(self, text: str, timeout: float = 30.0) -> None:
+    def wait_for(self, text: str, timeout: float = 60.0) -> None:
         """Read until *text* was printed."""
         deadline = time.monotonic() + timeout
         while text not in self.output:
@@ -365,7 +470,7 @@ class Terminal:
             if text not in self.output and (not more or time.monotonic() > deadline):
                 raise AssertionError(f"{text!r} was not printed:\n{self.output}")
 
-    def wait(self, timeout: float = 30.0) -> int:
+    def wait(self, timeout: float = 60.0) -> int:
         """Wait for the script to end, reading what it prints, and return its exit code."""
         deadline = time.monotonic() + timeout
         reading = True

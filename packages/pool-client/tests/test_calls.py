@@ -12,7 +12,7 @@ from packing_model import Unreadable, packed_error
 from pool_client.calls import AsyncCall, BroadcastCall, Call, Mailbox, RemoteAsyncCall
 from pool_client.errors import RemoteException, WorkerLost
 from pool_client.futures import AsyncTaskFuture, TaskFuture
-from pool_client.tasks import Function, Terms
+from pool_client.scheduling.tasks import Function, Terms
 from pool_protocol import PickleType, serializer
 from pool_protocol.messages import RESULT, Result, ResultFlag
 
@@ -41,7 +41,7 @@ def in_loop(main):
 
 
 def make_async(cls=AsyncCall):
-    return make(cls, AsyncTaskFuture(asyncio.get_running_loop()))
+    return make(cls, AsyncTaskFuture(loop=asyncio.get_running_loop()))
 
 
 # -- submit
@@ -199,13 +199,13 @@ def test_one_wake_up_for_a_burst():
         woken = []
         wake = loop.call_soon_threadsafe
         mailbox = Mailbox(loop)
-        pending = [AsyncTaskFuture(loop) for _ in range(10)]
+        pending = [AsyncTaskFuture(loop=loop) for _ in range(10)]
         loop.call_soon_threadsafe = lambda *args: woken.append(args) or wake(*args)
         for number, future in enumerate(pending):
             mailbox.put(future, number, None)
         assert await asyncio.gather(*pending) == list(range(10))
         assert len(woken) == 1
-        more = AsyncTaskFuture(loop)
+        more = AsyncTaskFuture(loop=loop)
         mailbox.put(more, 1, None)
         assert await more == 1
         assert len(woken) == 2
@@ -217,7 +217,7 @@ def test_one_wake_up_for_a_burst():
 def test_a_mailbox_of_a_loop_that_is_over_keeps_nothing(gone):
     loop = asyncio.new_event_loop()
     mailbox = Mailbox(loop)
-    pending = [AsyncTaskFuture(loop) for _ in range(3)]
+    pending = [AsyncTaskFuture(loop=loop) for _ in range(3)]
     loop.close()
     if gone:
         kept = [object() for _ in pending]

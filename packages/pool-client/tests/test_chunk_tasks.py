@@ -7,6 +7,7 @@ import threading
 
 import numpy
 import pytest
+import support
 from packing_model import (
     Exits,
     Interrupted,
@@ -19,7 +20,7 @@ from packing_model import (
 
 from pool_client.chunk_tasks import Chunk, pack_items, pack_whole, unpicklable
 from pool_client.errors import RemoteException, WorkerLost
-from pool_client.tasks import Function, Terms
+from pool_client.scheduling.tasks import Function, Terms
 from pool_protocol import FrameTooLarge, Packed, PickleType, serializer
 from pool_protocol.frames import LARGE
 from pool_protocol.messages import RESULT, Result, ResultFlag, TaskFlag
@@ -123,8 +124,8 @@ def test_large_buffers_in_separate_items_are_packed_inside():
 
 def test_what_only_cloudpickle_can_take_goes_beside_large_buffers():
     array = numpy.arange(LARGE)
-    item = pickle.loads(pack_whole((array, lambda: 7), PICKLE))
-    assert item[1]() == 7
+    item = pickle.loads(pack_whole((array, lambda: 7, functools.cache(lambda: 8)), PICKLE))
+    assert (item[1](), item[2]()) == (7, 8)
 
 
 @pytest.mark.parametrize("bad", [Unpicklable(), Exits(), nested(), threading.Lock()])
@@ -214,7 +215,7 @@ def test_cancelling_and_sending_at_the_same_moment():
         barrier = threading.Barrier(2)
 
         def run(name, function, barrier=barrier, results=results):
-            barrier.wait(10)
+            barrier.wait(30)
             results[name] = function()
 
         threads = [
@@ -274,6 +275,73 @@ def separate(values, failed=()):
     ]
     flags = ResultFlag.CHUNK | ResultFlag.SEPARATE
     return Result(RESULT, flags, 100, 1, pack_separate(bodies, failed), ())
+
+
+def test_a_result_in_parts():
+    """Whichever order they are seen in, and however often."""
+    chunk, done = make(list(range(8)))
+    [task] = chunk.tasks()
+    task.start()
+    first, second = separate([0, 1, 2]).payload, separate([3, 4], failed=[1]).payload
+    for start, payload in ((3, second), (0, first), (3, second)):
+        task.take_part(start, payload)
+    with pytest.raises(ValueError, match="chunk"):
+        task.take_part(6, b"noise")
+    assert not done
+    task.resolve(separate([5, 6, 7]))
+    [answers] = done
+    result = answers.result()
+    assert (result.failed, result.nanos) == ({4}, 100)
+    assert [result.values[index] for index in (0, 1, 2, 3, 5, 6, 7)] == [0, 1, 2, 3, 5, 6, 7]
+    assert answers.nbytes > len(first) + len(second)
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_values_that_are_too_few_are_nobodys(plain):
+    """Better an error than another item's value."""
+    chunk, done = make([1, 2, 3])
+    [task] = chunk.tasks()
+    few = Result(RESULT, ResultFlag.CHUNK, 100, 1, pickle.dumps([2, 3]), ())
+    task.resolve(few if plain else separate([2, 3]))
+    result = done[0].result()
+    assert result.failed == {0, 1, 2}
+    assert "2 values came for 3 calls" in str(result.values[0])
+
+
+def test_parts_from_a_worker_that_was_lost_are_not_kept():
+    """The chunk is run again, and may be cut in other places."""
+    chunk, done = make([1, 2, 3])
+    [task] = chunk.tasks()
+    assert task.start()
+    task.take_part(0, separate([1]).payload)
+    assert task.start()
+    task.resolve(separate([1, 2, 3]))
+    assert done[0].result().values == [1, 2, 3]
+
+
+def test_results_that_are_too_large_together(tmp_path):
+    """Each call runs once, and what fits alone is there; what does not fails in its place."""
+    log = tmp_path / "log"
+
+    def give(size):
+        with log.open("a") as file:
+            file.write(f"{size}\n")
+        return bytes(size)
+
+    sizes = [30_000, 40_000, 50_000, 200_000, 60_000, 1] * 4
+    with support.running_pool(2, max_message=100_000) as pool:
+        for retries in (0, 3):
+            view = pool.options(retries=retries)
+            results = view.map(give, sizes, chunksize=len(sizes))
+            for size in sizes:
+                if size < 100_000:
+                    assert next(results) == bytes(size)
+                else:
+                    with pytest.raises(FrameTooLarge, match="raise max_message"):
+                        next(results)
+        stats = pool.stats()
+        assert (stats.completed, stats.workers_lost, stats.retried) == (2, 0, 0)
+    assert sorted(log.read_text().split()) == sorted(map(str, sizes * 2))
 
 
 def test_values_and_errors_side_by_side():

@@ -3,11 +3,13 @@
 import asyncio
 import os
 import threading
+from concurrent.futures import Future
 
 import pytest
 import support
 
 from pool_client import Pool
+from pool_client import core as core_module
 
 
 def test_working_after_shutdown() -> None:
@@ -56,13 +58,13 @@ def test_start_here() -> None:
     """`start_here` puts the engine on the running loop, once, and no thread is started."""
 
     async def main() -> None:
-        before = threading.active_count()
+        before = set(threading.enumerate())
         async with Pool(1, lazy_create=True) as pool:
             core = pool._core
             assert core.engine.loop is asyncio.get_running_loop()
             assert core.start_here() is core.engine
             assert core.is_here()
-            assert threading.active_count() == before
+            assert set(threading.enumerate()) <= before
             assert await pool.run_async(abs, -1) == 1
 
     asyncio.run(asyncio.wait_for(main(), 30))
@@ -84,6 +86,15 @@ def test_must_not_block(method: str, instead: str) -> None:
             await asyncio.to_thread(pool._core.must_not_block, method)
 
     asyncio.run(asyncio.wait_for(main(), 30))
+
+
+def test_run_async_without_a_loop() -> None:
+    """The error says which methods do without; nothing is left under way."""
+    with Pool(1) as pool:
+        with pytest.raises(RuntimeError, match=r"needs .*; use run\(\) or submit\(\)"):
+            pool.run_async(abs, -1)
+        assert pool.run(abs, -2) == 2
+        assert pool.stats().submitted == 1
 
 
 def test_forked_child() -> None:
@@ -115,6 +126,121 @@ def test_close_is_idempotent() -> None:
     assert pool._core.close(kill=True) is first
     pool._core.join()
     assert future.done()
+
+
+@pytest.mark.parametrize("how", [{"kill": True}, {"cancel": True}])
+def test_closing_in_the_last_moment(how, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine has ended, its thread has not: there is nothing more to do, and nothing wrong."""
+    release = threading.Event()
+
+    async def wait() -> None:
+        while not release.is_set():
+            await asyncio.sleep(0.01)
+
+    monkeypatch.setattr(core_module, "_cancel_others", wait)
+    pool = Pool(1)
+    done = pool._core.close()
+    try:
+        support.wait_until(lambda: pool._core.engine.ended)
+        assert pool._core.close(**how) is done
+    finally:
+        release.set()
+    done.result(30)
+    pool._core.join()
+
+
+class Ending:
+    """An argument: while it is pickled, somebody else shuts the pool down."""
+
+    def __init__(self, pool: Pool, until: str) -> None:
+        self.pool = pool
+        self.until = until
+
+    def __reduce__(self):
+        self.pool._core.close()
+        engine = self.pool._core.engine
+        support.wait_until(lambda: getattr(engine, self.until), 30)
+        return int, ()
+
+
+@pytest.mark.parametrize("until", ["leaving", "ended"])
+@pytest.mark.parametrize("method", ["submit", "run", "run_on_all", "map", "run_async"])
+def test_what_comes_while_the_pool_ends_is_refused(method: str, until: str) -> None:
+    """Whichever moment it comes in, nobody waits for it."""
+    pool = Pool(2)
+
+    async def run() -> None:
+        await pool.run_async(abs, Ending(pool, until))
+
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        match method:
+            case "submit":
+                pool.submit(abs, Ending(pool, until)).result(30)
+            case "map":
+                list(pool.map(abs, [Ending(pool, until)], timeout=30))
+            case "run_async":
+                asyncio.run(asyncio.wait_for(run(), 30))
+            case _:
+                getattr(pool, method)(abs, Ending(pool, until))
+    pool.shutdown()
+
+
+@pytest.mark.parametrize("until", ["leaving", "ended"])
+def test_what_comes_to_a_pool_that_ends_on_a_running_loop_is_refused(until: str) -> None:
+    """The loop goes on, without the pool."""
+
+    async def main() -> None:
+        async with Pool(2) as pool:
+            submit = asyncio.create_task(
+                asyncio.to_thread(lambda: pool.submit(abs, Ending(pool, until)).result(30))
+            )
+            await asyncio.wait((submit,), timeout=60)
+        with pytest.raises(RuntimeError, match="after shutdown"):
+            await submit
+
+    asyncio.run(main())
+
+
+def test_submitting_at_every_moment_of_the_end() -> None:
+    """Each future is done, or submitting was refused; ten ends."""
+    for turn in range(10):
+        pool = Pool(1)
+        futures: list[Future[int]] = []
+        began = threading.Event()
+
+        def submit(pool: Pool = pool, futures: list = futures, began=began) -> None:
+            with pytest.raises(RuntimeError, match="after shutdown"):
+                while True:
+                    futures.append(pool.submit(abs, -1))
+                    if len(futures) == 50:
+                        began.set()
+
+        thread = threading.Thread(target=submit)
+        thread.start()
+        assert began.wait(30)
+        pool.shutdown(cancel_futures=bool(turn % 2))
+        thread.join(30)
+        assert not thread.is_alive()
+        for future in futures:
+            assert future.cancelled() or future.exception(30) or future.result() == 1
+
+
+def test_an_end_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits for it gets the error, does not wait for ever, and nothing is left."""
+    pool = Pool(1)
+    fleet = pool._core.engine.fleet
+    close = fleet.close
+
+    async def fail() -> None:
+        await close()
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(fleet, "close", fail)
+    with pytest.raises(OSError, match="the disk is gone"):
+        pool.shutdown()
+    pool._core.join()
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        pool.submit(abs, -1)
 
 
 def test_dropped_pool() -> None:

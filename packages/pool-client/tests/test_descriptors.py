@@ -9,7 +9,7 @@ pytest.importorskip("resource")
 
 SCRIPT = """
 import resource, sys
-from pool_client.descriptors import make_room
+from pool_client.hosts.descriptors import make_room
 from pool_client.errors import PoolBroken
 workers, soft, hard = map(int, sys.argv[1:])
 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
@@ -25,7 +25,7 @@ else:
 def limits(workers: int, soft: int, hard: int) -> str:
     """Call `make_room` under these limits; returns the limits after it, or the error."""
     command = [sys.executable, "-c", SCRIPT, str(workers), str(soft), str(hard)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     return done.stdout.strip()
 
 

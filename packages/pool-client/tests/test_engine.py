@@ -2,13 +2,18 @@
 
 import asyncio
 import os
+import pickle
 import threading
+import time
 from pathlib import Path
 
 import pytest
 import support
 
 from pool_client import Pool, PoolBroken, functions
+from pool_client import engine as engine_module
+from pool_protocol.messages import Lost
+from pool_protocol.polling import Polling
 
 
 def test_submit_from_many_threads() -> None:
@@ -49,6 +54,77 @@ def test_quiet_path() -> None:
     asyncio.run(asyncio.wait_for(main(), 30))
 
 
+def test_polling_for_a_lone_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The loop stays awake for it, for a moment, if the one before came soon."""
+    polls: list[None] = []
+    monkeypatch.setattr(engine_module, "_give_way", lambda: polls.append(None))
+    gates = (tmp_path / str(number) for number in range(10))
+
+    def work(gate: Path) -> None:
+
+        time.sleep(0.001)
+        while not gate.exists():
+            time.sleep(0.001)
+
+    async def main() -> None:
+        async with Pool(1) as pool:
+            polling = pool._core.engine._polling
+
+            async def polled(nanos: int, least: int = 0) -> int:
+                """How often, if the answer does not come before it was so often."""
+                polling.answered(nanos)
+                polling._rest = 0
+                polls.clear()
+                gate = next(gates)
+                future = pool.run_async(work, gate)
+                while len(polls) < least:
+                    await asyncio.sleep(0)
+                gate.touch()
+                assert await future is None
+                return len(polls)
+
+            monkeypatch.setattr(engine_module, "POLL_NS", 60_000_000_000)
+            monkeypatch.setattr(Polling, "wanted", lambda self, nanos: False)
+            assert await polled(0, least=5) >= 5
+            assert not polling.worth(), "it took a millisecond"
+            assert await polled(10**9) == 0
+            monkeypatch.setattr(Polling, "wanted", lambda self, nanos: True)
+            assert await polled(0) == 1
+            monkeypatch.setattr(engine_module, "POLL_NS", -1)
+            assert await polled(0) == 0
+            assert polling._rest, "in vain"
+            assert not pool._core.engine._asked
+
+    asyncio.run(asyncio.wait_for(main(), 30))
+
+
+def test_memory_for_large_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is used again while large results come in, and given back afterwards."""
+    monkeypatch.setattr(engine_module, "_KEEP_MEMORY", 1000.0)
+
+    def give(letter: int) -> pickle.PickleBuffer:
+        return pickle.PickleBuffer(bytes([letter]) * 5_000_000)
+
+    async def main() -> None:
+        async with Pool(1) as pool:
+            engine = pool._core.engine
+            memory = engine._memory
+            for letter in b"ab":
+                result = await pool.run_async(give, letter)
+                assert bytes(memoryview(result)[-2:]) == bytes([letter]) * 2
+                del result
+            assert len(memory.kept) == 1
+            assert engine._tidying
+            monkeypatch.setattr(engine_module, "_KEEP_MEMORY", 0.01)
+            engine._tidy()
+            assert len(memory.kept) == 1, "it was used since the last look"
+            while memory.kept:
+                await asyncio.sleep(0.01)
+            assert not engine._tidying
+
+    asyncio.run(asyncio.wait_for(main(), 30))
+
+
 @pytest.mark.parametrize("own_loop", [True, False])
 def test_cancelling_reaches_the_worker(own_loop: bool, tmp_path: Path) -> None:
     """A cancelled future of a running asynchronous task cancels it in its worker."""
@@ -82,6 +158,42 @@ def test_cancelling_reaches_the_worker(own_loop: bool, tmp_path: Path) -> None:
     asyncio.run(asyncio.wait_for(main(), 30))
 
 
+def test_many_are_cancelled_at_one_look(tmp_path: Path) -> None:
+    """What workers hold is not gone through for each: thousands at once took minutes."""
+    running, cancelled = tmp_path / "running", tmp_path / "cancelled"
+    looks: list[None] = []
+
+    class Looked(dict):  # type: ignore[type-arg]
+        def values(self):
+            looks.append(None)
+            return super().values()
+
+    async def task() -> None:
+        running.touch()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.touch()
+            raise
+
+    async def main() -> None:
+        async with Pool(1, qsize=1) as pool:
+            (worker,) = pool._core.engine.scheduler.workers.values()
+            futures = [pool.run_async(task), *(pool.run_async(abs, -1) for _ in range(100))]
+            while not running.exists():
+                await asyncio.sleep(0.01)
+            worker.tasks = Looked(worker.tasks)
+            for future in reversed(futures):
+                assert future.cancel()
+            while not cancelled.exists():
+                await asyncio.sleep(0.01)
+            assert len(looks) == 1
+            assert await pool.run_async(abs, -1) == 1
+            assert pool.stats().completed == 2, "the running one and the last"
+
+    asyncio.run(asyncio.wait_for(main(), 30))
+
+
 def test_forgotten_functions(monkeypatch: pytest.MonkeyPatch) -> None:
     """A function that was forgotten, and told so to the workers, is sent again when used again."""
     monkeypatch.setattr(functions, "CAPACITY", 2)
@@ -102,15 +214,53 @@ def test_forgotten_functions(monkeypatch: pytest.MonkeyPatch) -> None:
         assert max(worker.functions) == 18, "each use was of a function not known any more"
 
 
-def test_workers_forget(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker lets go of the functions that the pool has forgotten."""
-    monkeypatch.setattr(functions, "CAPACITY", 2)
+def test_nothing_is_said_to_a_worker_that_is_going(tmp_path: Path) -> None:
+    """Its stream has ended, its report has not come: what comes behind in the inbox is done."""
+    running, gate = tmp_path / "running", tmp_path / "gate"
 
-    def adder(number: int):
-        def marked_adder(value: int) -> int:
-            return value + number
+    def work() -> None:
+        running.touch()
+        while not gate.exists():
+            time.sleep(0.01)
 
-        return marked_adder
+    async def main() -> None:
+        async with Pool(1) as pool:
+            core = pool._core
+            (seat,) = core.engine.fleet.runners[0].seats.by_id.values()
+            reports: list[Lost] = []
+            reported, seat.seats.reported = seat.seats.reported, reports.append
+            future = pool.run_async(work)
+            while not running.exists():
+                await asyncio.sleep(0.01)
+            support.kill(seat.worker.pid)
+            while not seat.link.ended or not reports:
+                await asyncio.sleep(0.01)
+            core.functions.forgotten += seat.worker.functions
+            assert future.cancel()
+            behind = pool.run_async(abs, -1)
+            try:
+                async with asyncio.timeout(10):
+                    while core.engine._inbox or core.functions.forgotten:
+                        await asyncio.sleep(0.01)
+            finally:
+                gate.touch()
+                seat.seats.reported = reported
+                for report in reports:
+                    reported(report)
+            assert await behind == 1
+
+    asyncio.run(asyncio.wait_for(main(), 30))
+
+
+def make_adder(number: int):
+    def marked_adder(value: int) -> int:
+        return value + number
+
+    return marked_adder
+
+
+def make_counter():
+    """A function that tells how many adders there are in its process; it brings no module."""
 
     def kept() -> int:
         import gc
@@ -120,22 +270,60 @@ def test_workers_forget(monkeypatch: pytest.MonkeyPatch) -> None:
         found = [one for one in gc.get_objects() if isinstance(one, types.FunctionType)]
         return sum(one.__name__ == "marked_adder" for one in found)
 
+    return kept
+
+
+def test_workers_forget_what_was_forgotten_before_it_was_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """More functions are submitted at once than the pool keeps, and each of them is called."""
+    monkeypatch.setattr(functions, "CAPACITY", 2)
+    adders = [make_adder(number) for number in range(20)]
+    with Pool(2) as pool:
+        futures = [pool.submit(func, value) for value in range(3) for func in adders]
+        expected = [value + number for value in range(3) for number in range(20)]
+        assert [future.result(30) for future in futures] == expected
+        counter = make_counter()
+        assert max(pool.run_on_all(counter)) <= 2
+        for worker in pool._core.engine.scheduler.workers.values():
+            assert len(worker.functions) <= 2
+
+
+@pytest.mark.parametrize("own_loop", [True, False])
+def test_workers_forget(own_loop: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker lets go of the functions that the pool has forgotten."""
+    monkeypatch.setattr(functions, "CAPACITY", 2)
+
+    async def main() -> None:
+        async with Pool(1) as pool:
+            for number in range(10):
+                assert await pool.run_async(make_adder(number), 1) == number + 1
+            assert 1 <= await pool.run_async(make_counter()) <= 2
+
+    if own_loop:
+        asyncio.run(asyncio.wait_for(main(), 30))
+        return
     with Pool(1) as pool:
         for number in range(10):
-            assert pool.run(adder(number), 1) == number + 1
-        assert 1 <= pool.run(kept) <= 2
+            assert pool.run(make_adder(number), 1) == number + 1
+        assert 1 <= pool.run(make_counter()) <= 2
+
+
+def waiter(gate: Path):
+    """A task that waits until there is a file."""
+
+    def wait() -> None:
+
+        while not gate.exists():
+            time.sleep(0.01)
+
+    return wait
 
 
 def test_break_with(tmp_path: Path) -> None:
     """When the pool breaks, every future has the error, and so has what is submitted later."""
     gate = tmp_path / "gate"
-
-    def wait() -> None:
-        import time
-
-        while not gate.exists():
-            time.sleep(0.01)
-
+    wait = waiter(gate)
     pool = Pool(1)
     try:
         futures = [pool.submit(wait) for _ in range(20)]
@@ -144,6 +332,47 @@ def test_break_with(tmp_path: Path) -> None:
         engine.submit(lambda: engine.break_with(error))
         futures.append(pool.submit(abs, -1))
         assert all(future.exception(30) is error for future in futures)
+    finally:
+        gate.touch()
+        pool.shutdown()
+
+
+def test_a_pool_that_misses_a_worker_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the first moment in which somebody could see that the worker is gone."""
+    with Pool(2) as pool:
+        scheduler = pool._core.engine.scheduler
+        lost = scheduler.lost
+        seen = []
+
+        def look(*args: object, **settings: object) -> None:
+            seen.append((pool.is_ready(), len(pool.workers())))
+            lost(*args, **settings)
+
+        monkeypatch.setattr(scheduler, "lost", look)
+        support.kill(support.worker_pids(pool)[0])
+        support.wait_until(lambda: seen)
+        assert seen == [(False, 2)]
+        support.wait_until(pool.is_ready)
+        assert len(pool.workers()) == 2
+
+
+def test_a_pool_that_breaks_is_not_ready(tmp_path: Path) -> None:
+    """Who sees a task fail by it finds the pool broken, and no worker ready."""
+
+    def look(future: object) -> None:
+        seen.append((pool.is_ready(), repr(pool)))
+
+    seen = []
+    pool = Pool(1)
+    gate = tmp_path / "gate"
+    try:
+        future = pool.submit(waiter(gate))
+        future.add_done_callback(look)
+        engine = pool._core.engine
+        engine.submit(lambda: engine.break_with(PoolBroken("by the test")))
+        assert isinstance(future.exception(30), PoolBroken)
+        support.wait_until(lambda: seen)
+        assert seen == [(False, "<Pool local/1: broken>")]
     finally:
         gate.touch()
         pool.shutdown()

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 
 import support
 
@@ -14,8 +15,8 @@ class Core:
     def __init__(self):
         self.told = []
 
-    def at_exit(self):
-        self.told.append("exit")
+    def at_exit(self, interrupted):
+        self.told.append("interrupt" if interrupted else "exit")
 
     def after_fork(self):
         self.told.append("fork")
@@ -33,6 +34,17 @@ def test_open_pools_are_told_of_the_end():
         exits.forget(core)
     assert core.told == ["exit"]
     assert closed.told == []
+
+
+def test_at_a_prompt_the_last_error_does_not_count(monkeypatch):
+    monkeypatch.setattr(exits, "_open", type(exits._open)())
+    core = Core()
+    exits.register(core)
+    monkeypatch.setattr(sys, "last_type", KeyboardInterrupt, raising=False)
+    exits._at_exit()
+    monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)
+    exits._at_exit()
+    assert core.told == ["interrupt", "exit"]
 
 
 def test_a_pool_that_was_dropped_is_not_kept():
@@ -81,7 +93,7 @@ def test_pools_are_told_while_their_threads_still_run():
             print("told")
 
         class Core:
-            def at_exit(self):
+            def at_exit(self, interrupted):
                 asked.set()
                 thread.join()
             def after_fork(self):
@@ -95,3 +107,32 @@ def test_pools_are_told_while_their_threads_still_run():
     )
     assert done.stdout == "told\n"
     assert not done.stderr
+
+
+class Failing(Core):
+    """What it is told, it cannot do."""
+
+    def at_exit(self, interrupted):
+        super().at_exit(interrupted)
+        raise OSError("the disk is gone")
+
+    def after_fork(self):
+        super().after_fork()
+        raise OSError("no descriptor")
+
+
+def test_a_pool_that_does_not_end_well_leaves_the_others_their_end(monkeypatch, caplog):
+    """Else their tasks would be lost; and a forked child would wait for ever at its own exit."""
+    monkeypatch.setattr(exits, "_open", set())
+    cores = [Failing(), Failing()]
+    for core in cores:
+        exits.register(core)
+    exits._at_exit()
+    exits._after_fork()
+    exits._at_exit()
+    assert [core.told for core in cores] == [["exit", "fork"]] * 2
+    texts = [(record.getMessage(), str(record.exc_info[1])) for record in caplog.records]
+    assert texts == [
+        *[("a pool could not be ended at the interpreter's exit", "the disk is gone")] * 2,
+        *[("the copy of a pool in a forked child could not be let go", "no descriptor")] * 2,
+    ]

@@ -141,6 +141,7 @@ def test_the_longest_unused_is_forgotten_and_comes_back_under_a_new_number(table
     assert table.get(partials[0]) is one
     table.get(partials[2])
     assert table.forgotten == [first.id]
+    assert first.forgotten
     assert len(table) == 3
     table.get(lambda: 1)
     assert table.forgotten == [first.id, 3], "not the one that was used again"
@@ -153,7 +154,7 @@ def test_threads_get_the_same_records(table):
     barrier = threading.Barrier(4)
 
     def run():
-        barrier.wait(10)
+        barrier.wait(30)
         results.append([table.get(function).id for function in made])
 
     threads = [threading.Thread(target=run) for _ in range(4)]

@@ -26,14 +26,14 @@ def together(*functions):
     results = [None] * len(functions)
 
     def run(index, function):
-        barrier.wait(10)
+        barrier.wait(30)
         results[index] = function()
 
     threads = [threading.Thread(target=run, args=pair) for pair in enumerate(functions)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(30)
         assert not thread.is_alive(), "a thread hangs"
     return results
 
@@ -482,7 +482,9 @@ def soon(future, value=None, error=None):
 
 
 def make_async(engine=None):
-    return AsyncTaskFuture(asyncio.get_running_loop(), engine)
+    future = AsyncTaskFuture(loop=asyncio.get_running_loop())
+    future.engine = engine
+    return future
 
 
 def test_it_can_be_awaited():
@@ -587,9 +589,9 @@ def test_gather_and_as_completed(engine):
 def test_shielded_it_goes_on(engine):
     async def main():
         future = make_async(engine)
-        soon(future, 1)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(asyncio.shield(future), 0.001)
+        soon(future, 1)
         assert await future == 1
         assert engine.given_up == []
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pool_client.launchers.base import HostSpec
+from pool_client.launchers.base import Access, HostSpec, Order
 
 
 def test_name_without_a_user() -> None:
@@ -42,3 +42,23 @@ def test_equal_by_value() -> None:
     changes: list[dict[str, Any]] = [{"workers": 3}, {"user": ""}, {"port": None}, {"options": {}}]
     for change in changes:
         assert dataclasses.replace(spec, **change) != spec
+
+
+def test_an_order_keeps_its_secret() -> None:
+    """What is printed of it shows neither the token nor anything else of the settings."""
+
+    async def listen_tcp() -> int:
+        raise AssertionError
+
+    order = Order({"token": "hush"}, Access(), listen_tcp)
+    assert "hush" not in repr(order)
+    assert order.settings["token"] == "hush"
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        order.settings = {}  # type: ignore[misc]  # that is the point
+
+
+def test_access_by_default() -> None:
+    """The usual program, and everything else is found out."""
+    access = Access()
+    assert access.ssh_command == ("ssh",)
+    assert (access.advertise, access.credential, access.ssl_context) == (None, None, None)

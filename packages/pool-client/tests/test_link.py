@@ -1,6 +1,5 @@
 """One connection on a real socket pair: a peer that reads slowly, dies, or talks nonsense."""
 
-import asyncio
 import contextlib
 import errno
 import os
@@ -8,10 +7,10 @@ import socket
 import struct
 
 import pytest
-from link_model import Peer, Record
+from link_model import Peer
+from loops import holds_in_child, in_thread, until
 
-from pool_client.link import Link
-from pool_client.loop_thread import new_loop
+from pool_client.links.link import Link
 from pool_protocol import (
     AuthenticationError,
     Connection,
@@ -25,19 +24,6 @@ from pool_protocol.messages import Kill, Pong, Ready, Retire
 from pool_protocol.testing import LAUNCH, TOKEN
 
 READY = Ready(pid=1, python="3", version="1")
-
-
-@pytest.fixture(params=["asyncio", "uvloop"])
-def loop(request):
-    """Both kinds of loop."""
-    loop = asyncio.SelectorEventLoop() if request.param == "asyncio" else new_loop()
-    yield loop
-    loop.close()
-
-
-@pytest.fixture
-def events():
-    return Record()
 
 
 @pytest.fixture
@@ -65,28 +51,6 @@ def pair(loop, ends, events):
     in_thread(loop, peer.shake_hands)
     until(loop, lambda: events.opened_links)
     return link, peer
-
-
-def until(loop, condition):
-    """Run the loop until a condition holds."""
-
-    async def wait():
-        while not condition():
-            await asyncio.sleep(0.001)
-
-    loop.run_until_complete(asyncio.wait_for(wait(), 5))
-
-
-def in_thread(loop, function):
-    """Run the loop while a function runs in a thread; its result."""
-    return loop.run_until_complete(asyncio.wait_for(loop.run_in_executor(None, function), 20))
-
-
-@pytest.fixture(autouse=True)
-def executor_ends(loop):
-    """Threads of in_thread end with their test."""
-    yield
-    loop.run_until_complete(loop.shutdown_default_executor())
 
 
 # -- the handshake
@@ -220,6 +184,72 @@ def test_one_buffer_that_the_socket_does_not_take_at_all(loop, pair):
         return peer.messages(1)
 
     assert in_thread(loop, read) == [Retire()]
+
+
+class Short:
+    """A socket whose kernel has no memory to send with: every other time, or for good."""
+
+    def __init__(self, sock, for_good=False):
+        self.sock = sock
+        self.for_good = for_good
+        self.tries = 0
+
+    def send(self, data):
+        self.tries += 1
+        if self.tries % 2 or self.for_good:
+            raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
+        return self.sock.send(data[:70_000])
+
+    def sendmsg(self, buffers):
+        return self.send(b"".join(buffers))
+
+    def __getattr__(self, name):
+        return getattr(self.sock, name)
+
+
+@pytest.mark.parametrize("size", [100, 1_000_000])
+def test_a_moment_without_memory_breaks_nothing(loop, pair, events, size):
+    link, peer = pair
+    real = link._sock
+    link._sock = Short(real)
+    payloads = [os.urandom(size) for _ in range(3)]
+    for id, payload in enumerate(payloads):
+        link.connection.send_task(id, 1, 0, payload)
+        link.flush()
+    tasks = in_thread(loop, lambda: peer.messages(3))
+    assert [bytes(task.payload) for task in tasks] == payloads
+    until(loop, lambda: not link._unsent)
+    assert not link._writing and link._retry is None and link._short_since is None
+    assert events.ends == []
+    link._sock = real
+
+
+def test_memory_that_lacks_for_good_breaks_the_writing(loop, pair, events, monkeypatch):
+    link, peer = pair
+    monkeypatch.setattr("pool_client.links.link._SHORT_LASTS", 0.05)
+    real = link._sock
+    link._sock = Short(real, for_good=True)
+    peer.connection.send(READY)
+    peer.flush()
+    link.connection.send(Retire())
+    link.flush()
+    until(loop, lambda: link._broken_pipe and events.messages)
+    assert link._sock.tries > 2
+    assert events.messages == [READY] and link._retry is None
+    link._sock = real
+
+
+def test_closing_while_memory_lacks(loop, pair, events):
+    link, peer = pair
+    real = link._sock
+    link._sock = Short(real, for_good=True)
+    link.connection.send(Retire())
+    link.flush()
+    assert link._retry is not None and not link._writing
+    link.close()
+    assert link._retry.cancelled()
+    assert in_thread(loop, peer.at_end)
+    assert events.ends == []
 
 
 def test_pieces_and_buffers_of_any_shape_arrive(loop, pair):
@@ -491,15 +521,16 @@ def test_closing_while_something_waits_to_be_written(loop, pair, events):
 
 def test_a_forked_child_lets_go_and_the_parent_goes_on(loop, pair, events):
     link, peer = pair
-    forked = os.fork()
-    if not forked:
+
+    def let_go():
         link.abandon()
         try:
             link._sock.send(b"x")
         except OSError as error:
-            os._exit(0 if link.ended and error.errno == errno.EBADF else 1)
-        os._exit(2)
-    assert os.waitpid(forked, 0)[1] == 0
+            return link.ended and error.errno == errno.EBADF
+        return False
+
+    assert holds_in_child(let_go)
     peer.connection.send(READY)
     peer.flush()
     until(loop, lambda: events.messages)

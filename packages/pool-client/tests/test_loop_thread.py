@@ -1,6 +1,7 @@
 """A loop in a thread of its own."""
 
 import asyncio
+import subprocess
 import sys
 import threading
 
@@ -45,6 +46,20 @@ def test_uvloop_is_taken_where_it_is():
     loop = new_loop()
     assert isinstance(loop, uvloop.Loop)
     loop.close()
+
+
+@pytest.mark.parametrize("closed", ["0", "1", "2", "0, 1, 2"])
+def test_a_process_without_standard_streams(closed):
+    """libuv ends a process that closes one of the first three descriptors."""
+    program = (
+        "import os\n"
+        f"for descriptor in ({closed},): os.close(descriptor)\n"
+        "from pool_client.loop_thread import LoopThread\n"
+        "thread = LoopThread('a loop')\n"
+        "thread.stop()\n"
+        "os._exit(7)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program], timeout=60).returncode == 7
 
 
 @pytest.mark.parametrize("platform", ["win32", sys.platform])

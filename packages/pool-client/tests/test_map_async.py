@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
+from mapping.hand import HaltedClock
 from support import wait_until
 
 from pool_client import map_async
@@ -509,7 +510,7 @@ def test_nothing_of_a_map_is_a_circle(chunks: FakeChunks) -> None:
         assert await outcomes(results) == [2, "-2", 6]
         await asyncio.sleep(0)
         del results
-        assert source() is None
+        wait_until(lambda: source() is None, what="the thread that delivered last to let go")
 
     gc.collect()
     gc.disable()
@@ -537,16 +538,18 @@ def test_timeout(hand: FakeChunks) -> None:
     asyncio.run(main())
 
 
-def test_timeout_while_an_input_pauses(chunks: FakeChunks) -> None:
+def test_timeout_while_an_input_pauses(chunks: FakeChunks, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pause does not outlast it."""
+    clock = HaltedClock()
+    monkeypatch.setattr(map_async, "_now", clock)
 
     async def main() -> None:
         source = Pausing()
-        taken = []
+        results = start(chunks, source, timeout=0.1)
+        assert [await anext(results) for _ in range(3)] == [0, 2, 4]
+        clock.runs = True
         with pytest.raises(TimeoutError):
-            async for one in start(chunks, source, timeout=0.1):
-                taken.append(one)
-        assert taken == [0, 2, 4]
+            await anext(results)
         assert source.closed_on is not None
 
     asyncio.run(main())

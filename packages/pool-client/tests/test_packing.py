@@ -8,7 +8,7 @@ import pytest
 from packing_model import Exits, Interrupted, Unpicklable, nested
 
 from pool_client.packing import check_size, pack_call, with_limit
-from pool_client.tasks import Function
+from pool_client.scheduling.tasks import Function
 from pool_protocol import FrameTooLarge, Packed, PickleType, serializer
 from pool_protocol.frames import HEADER_SIZE, LARGE
 from pool_protocol.messages import TaskFlag

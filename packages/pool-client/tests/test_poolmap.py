@@ -31,7 +31,7 @@ def make_tasks() -> tuple[Callable[[int], int], Callable[[str, int], int]]:
         import os
         import time
 
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while number == 0 and not os.path.exists(path):
             if time.monotonic() > deadline:
                 raise RuntimeError("nobody made the file")
@@ -65,7 +65,7 @@ def collect(event: Any) -> tuple[list[Any], list[BaseException]]:
 
 async def until(condition: Any) -> None:
     """Wait until the condition holds, leaving the loop to others."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.005)
 
@@ -77,7 +77,7 @@ def test_documented_pipe(pool: Any) -> None:
         return await ev.Sequence(DATA).poolmap(pool, bz2.compress).map(len).mean().last()
 
     sizes = [len(bz2.compress(data)) for data in DATA]
-    assert asyncio.run(asyncio.wait_for(main(), 30)) == pytest.approx(sum(sizes) / len(sizes))
+    assert asyncio.run(asyncio.wait_for(main(), 60)) == pytest.approx(sum(sizes) / len(sizes))
 
 
 def test_engine_on_the_same_loop() -> None:
@@ -87,7 +87,7 @@ def test_engine_on_the_same_loop() -> None:
         async with Pool(2) as pool:
             return await ev.Sequence(DATA).poolmap(pool, bz2.compress).map(len).list()
 
-    assert asyncio.run(asyncio.wait_for(main(), 30)) == [len(bz2.compress(data)) for data in DATA]
+    assert asyncio.run(asyncio.wait_for(main(), 60)) == [len(bz2.compress(data)) for data in DATA]
 
 
 def test_synchronous_program() -> None:
@@ -127,7 +127,7 @@ def test_many(pool: Any, chunksize: int | None, ordered: bool) -> None:
         source = ev.Sequence(range(500))
         return await source.poolmap(pool, abs, chunksize=chunksize, ordered=ordered).list()
 
-    results = asyncio.run(asyncio.wait_for(main(), 30))
+    results = asyncio.run(asyncio.wait_for(main(), 60))
     assert (results if ordered else sorted(results)) == list(range(500))
 
 
@@ -137,7 +137,7 @@ def test_emits_of_several_values(pool: Any) -> None:
     async def main() -> Any:
         return await ev.Sequence([(2, 3), (3, 2)]).star().poolmap(pool, pow).list()
 
-    assert asyncio.run(asyncio.wait_for(main(), 30)) == [8, 9]
+    assert asyncio.run(asyncio.wait_for(main(), 60)) == [8, 9]
 
 
 def test_emit_of_nothing(pool: Any) -> None:
@@ -277,7 +277,7 @@ def test_awaiting_a_pipe_raises_its_error(pool: Any) -> None:
         with pytest.raises(KeyError):
             await ev.Sequence([3]).poolmap(pool, double).list()
 
-    asyncio.run(asyncio.wait_for(main(), 30))
+    asyncio.run(asyncio.wait_for(main(), 60))
 
 
 def test_errors_of_the_source_pass(pool: Any) -> None:
@@ -376,7 +376,7 @@ def test_as_a_stage_of_a_pipe(pool: Any) -> None:
     async def main() -> Any:
         return await ev.Sequence([-1, -2]).pipe(PoolMap(pool, abs)).list()
 
-    assert asyncio.run(asyncio.wait_for(main(), 30)) == [1, 2]
+    assert asyncio.run(asyncio.wait_for(main(), 60)) == [1, 2]
 
 
 def test_two_stages(pool: Any) -> None:
@@ -387,7 +387,7 @@ def test_two_stages(pool: Any) -> None:
         return await first.poolmap(pool, str).list()
 
     expected = [str(number) for number in range(50, 0, -1)]
-    assert asyncio.run(asyncio.wait_for(main(), 30)) == expected
+    assert asyncio.run(asyncio.wait_for(main(), 60)) == expected
 
 
 def test_asynchronous_function(pool: Any) -> None:
@@ -397,7 +397,7 @@ def test_asynchronous_function(pool: Any) -> None:
         source = ev.Sequence([(0, "a"), (0, "b")]).star()
         return await source.poolmap(pool, asyncio.sleep).list()
 
-    assert asyncio.run(asyncio.wait_for(main(), 30)) == ["a", "b"]
+    assert asyncio.run(asyncio.wait_for(main(), 60)) == ["a", "b"]
 
 
 @pytest.mark.parametrize(
@@ -455,7 +455,7 @@ def test_views_of_the_pool(pool: Any) -> None:
     async def main() -> Any:
         return await ev.Sequence([-1, -2]).poolmap(pool.options(retries=0), abs).list()
 
-    assert asyncio.run(asyncio.wait_for(main(), 30)) == [1, 2]
+    assert asyncio.run(asyncio.wait_for(main(), 60)) == [1, 2]
 
 
 def test_pool_that_was_shut_down() -> None:

@@ -50,15 +50,51 @@ def test_orphans_are_found_by_their_mark():
     support.wait_until(lambda: not support.is_alive(orphan), what="the orphan to end")
 
 
+def test_a_stranger_is_looked_at_once(monkeypatch):
+    code = """if True:
+        import subprocess
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        print(subprocess.Popen(["sleep", "60"], env={"A": "B"}, **quiet).pid)
+        """
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    stranger = int(out.stdout)
+    look = support._row
+    looked: list[int] = []
+    try:
+        # Before it runs its program, it is not known for one.
+        support.wait_until(lambda: b"\0A=B" in support._environment(stranger))
+        assert stranger not in support.our_processes()
+        monkeypatch.setattr(support, "_row", lambda pid: [looked.append(pid), look(pid)][1])
+        child = subprocess.Popen(["sleep", "60"])
+        assert child.pid in support.our_processes()
+        assert child.pid in looked
+        assert stranger not in looked
+    finally:
+        support.kill(stranger)
+    child.kill()
+    child.wait()
+
+
 def test_wait_until_is_bounded():
     with pytest.raises(AssertionError, match="the moon"):
         support.wait_until(lambda: False, timeout=0.05, what="the moon")
     assert support.wait_until(lambda: 7, timeout=0.05) == 7
 
 
-def test_run_script_reports_a_hang_with_its_stacks():
+def test_run_script_reports_a_hang_with_its_stacks(tmp_path: Path, monkeypatch):
+    communicate = subprocess.Popen.communicate
+    running = tmp_path / "running"
+
+    def once_it_runs(process, *args, timeout=None):
+        """The time is over once the script runs, however long that takes."""
+        monkeypatch.setattr(subprocess.Popen, "communicate", communicate)
+        support.wait_until(running.exists)
+        raise subprocess.TimeoutExpired(process.args, timeout)
+
+    monkeypatch.setattr(subprocess.Popen, "communicate", once_it_runs)
+    source = "import sys, time\nopen(sys.argv[1], 'w').close()\ntime.sleep(60)"
     with pytest.raises(AssertionError, match="did not end") as caught:
-        support.run_script("import time\ntime.sleep(60)", timeout=1.0)
+        support.run_script(source, running)
     assert "Fatal Python error: Aborted" in str(caught.value)
 
 

@@ -1,5 +1,8 @@
 """The fake engines do what the seam says."""
 
+import gc
+import weakref
+
 import pytest
 from support import wait_until
 
@@ -25,6 +28,26 @@ def test_by_hand() -> None:
     assert done[0].nanos > 0
     assert done[0].nbytes > 0
     assert len(done) == 1
+
+
+def test_an_error_is_no_circle() -> None:
+    """It would keep whoever had the chunk run, and thereby a map that nobody wants any more."""
+
+    class Kept:
+        pass
+
+    def run() -> "weakref.ref[Kept]":
+        kept = Kept()
+        chunks = FakeChunks(abs)
+        chunks.submit_chunk(["x"], lambda delivery: None)
+        chunks.run()
+        return weakref.ref(kept)
+
+    gc.disable()
+    try:
+        assert run()() is None
+    finally:
+        gc.enable()
 
 
 def test_closed() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import math
 import os
+import pickle
 import threading
 import time
 import weakref
@@ -32,6 +33,13 @@ def test_unset_terms_are_kept(lazy: Any) -> None:
     assert terms_of(lazy.options(timeout=2)) == (5, 2.0)
     assert terms_of(lazy.options(retries=0)) == (0, 40.0)
     assert terms_of(lazy) == (5, 40.0)
+
+
+def test_a_pool_cannot_be_sent(lazy: Any) -> None:
+    """Who sends one by mistake, most often in a function that refers to it, is told what to do."""
+    for view in (lazy, lazy.options(retries=0)):
+        with pytest.raises(TypeError, match=r"pool cannot be pickled.*a pool of its own"):
+            pickle.dumps(view)
 
 
 def test_options_of_options(lazy: Any) -> None:

@@ -10,6 +10,7 @@ with Pool() as pool:
 from pool_client.__about__ import __version__
 from pool_client.errors import (
     AuthenticationError,
+    CredentialError,
     FrameTooLarge,
     HostError,
     PoolBroken,
@@ -19,13 +20,16 @@ from pool_client.errors import (
     VersionMismatch,
     WorkerLost,
 )
-from pool_client.pool import Pool, Stats, WorkerInfo
+from pool_client.info import HostInfo, Stats, WorkerInfo
+from pool_client.pool import Pool
 from pool_protocol import LoopType, PickleType
 
 __all__ = [
     "AuthenticationError",
+    "CredentialError",
     "FrameTooLarge",
     "HostError",
+    "HostInfo",
     "LoopType",
     "PickleType",
     "Pool",

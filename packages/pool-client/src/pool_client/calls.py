@@ -10,7 +10,7 @@ from typing import Any
 
 from pool_client.futures import AsyncTaskFuture
 from pool_client.outcomes import unpack_error, unpack_value
-from pool_client.tasks import Function, Task, Terms
+from pool_client.scheduling.tasks import Function, Task, Terms
 from pool_protocol import Payload, Serializer
 from pool_protocol.messages import Result
 

@@ -1,7 +1,8 @@
 """Tasks of many calls: the chunks of ``map``.
 
 A chunk is delivered whole. If its worker is lost it is split: the item that was running is tried
-again by itself, those before and after it in chunks of their own.
+again by itself, those before and after it in chunks of their own. Arguments that are over
+``max_message`` together are sent in several tasks; results that are come back in parts.
 """
 
 import contextlib
@@ -12,10 +13,19 @@ from typing import Any
 from pool_client.mapping.seam import ChunkResult
 from pool_client.outcomes import unpack_error, unreadable
 from pool_client.packing import check_size, with_limit
-from pool_client.tasks import Function, Task, Terms
-from pool_protocol import FrameTooLarge, Packed, Payload, Serializer, payload_size
+from pool_client.scheduling.tasks import Function, Task, Terms
+from pool_protocol import (
+    Buffer,
+    FrameTooLarge,
+    Packed,
+    Payload,
+    PoolError,
+    Serializer,
+    by_value,
+    payload_size,
+)
 from pool_protocol.frames import LARGE, nbytes
-from pool_protocol.messages import Result, ResultFlag, TaskFlag
+from pool_protocol.messages import RESULT, Result, ResultFlag, TaskFlag
 from pool_protocol.serializers import is_plain, pack_separate, unpack_separate
 
 # Plain numbers: an IntFlag's operators take microseconds.
@@ -25,6 +35,7 @@ _TIMED = int(TaskFlag.TIMED)
 _SEPARATE = int(TaskFlag.SEPARATE)
 _ERROR = int(ResultFlag.ERROR)
 _SEPARATE_RESULTS = int(ResultFlag.SEPARATE)
+_PART_RESULTS = int(ResultFlag.CHUNK | ResultFlag.SEPARATE)
 
 
 def pack_items(
@@ -60,9 +71,8 @@ def pack_whole(value: Any, serializer: Serializer) -> bytes:
     packed = serializer.pack(value)
     if isinstance(packed, Packed):
         if packed.buffers:
-            import cloudpickle  # for what else is in the value: see `pool_protocol.serializers`
-
-            return bytes(cloudpickle.dumps(value, pickle.HIGHEST_PROTOCOL))
+            # For what else is in the value: see `pool_protocol.serializers`.
+            return by_value.dumps(value)
         return b"".join(packed.stream)
     return packed
 
@@ -221,6 +231,13 @@ class Answers:
 
     def _unpack(self, start: int, stop: int, answer: Result | BaseException) -> ChunkResult:
         count = stop - start
+        found = self._read(answer, count)
+        if len(found.values) != count:
+            error = PoolError(f"{len(found.values)} values came for {count} calls of a map")
+            return _all_failed(error, count, found.nanos)
+        return found
+
+    def _read(self, answer: Result | BaseException, count: int) -> ChunkResult:
         if isinstance(answer, BaseException):
             return _all_failed(answer, count, 0)
         if answer.flags & _ERROR:
@@ -268,7 +285,7 @@ class _Patchy(Exception):
 class ChunkTask(Task):
     """The calls for items ``start`` to ``stop`` of a chunk."""
 
-    __slots__ = ("chunk", "start_index", "stop_index")
+    __slots__ = ("chunk", "parts", "start_index", "stop_index")
 
     def __init__(self, chunk: Chunk, start: int, stop: int, flags: int, payload: Payload) -> None:
         super().__init__(chunk.function, flags, payload, payload_size(payload), chunk.terms)
@@ -276,14 +293,26 @@ class ChunkTask(Task):
         self.start_index = start
         self.stop_index = stop
         self.items = stop - start
+        #: What came of the result ahead of the rest: values and their count, by the first's index.
+        self.parts: dict[int, tuple[int, Buffer]] = {}
 
     def start(self) -> bool:
         """A cancelled chunk is not sent."""
+        self.parts.clear()
         return self.chunk.begin()
+
+    def take_part(self, first: int, payload: Buffer) -> None:
+        """They come in order, before the result, on the worker's own connection."""
+        self.parts[first] = len(unpack_separate(payload)[0]), payload
 
     def resolve(self, result: Result) -> None:
         """These items are answered."""
-        self.chunk.answer(self.start_index, self.stop_index, result)
+        start = self.start_index
+        for _, (count, payload) in sorted(self.parts.items(), key=lambda part: part[0]):
+            part = Result(RESULT, _PART_RESULTS, 0, 0, payload, ())
+            self.chunk.answer(start, start + count, part)
+            start += count
+        self.chunk.answer(start, self.stop_index, result)
 
     def fail(self, error: BaseException) -> None:
         """These items will not be answered."""

@@ -11,9 +11,9 @@ import weakref
 from concurrent.futures import Future
 from typing import Any
 
-from pool_client import exits
 from pool_client.calls import AsyncCall, Call, Mailbox, RemoteAsyncCall
-from pool_client.engine import Engine
+from pool_client.engine import AFTER_SHUTDOWN, Engine
+from pool_client.exits import forget, register
 from pool_client.functions import FunctionTable
 from pool_client.futures import AsyncTaskFuture, TaskFuture, renew_locks
 from pool_client.loop_thread import LoopThread
@@ -21,8 +21,12 @@ from pool_client.map_rest import Rests
 from pool_client.options import Options
 from pool_client.packing import pack_call
 from pool_client.ready import Ready
-from pool_client.tasks import Terms
+from pool_client.scheduling.tasks import Terms
 from pool_protocol import serializer
+
+_NOBODY = (
+    "this pool has no workers, and nobody can join: give it num_workers or hosts, or call listen()"
+)
 
 
 class Core:
@@ -37,7 +41,7 @@ class Core:
         self.closed: Future[None] | None = None
         #: Maps over inputs of known length that nobody has looked at: to be run whole.
         self.rests: Rests = set()
-        self._refusal: str | None = None
+        self._refusal: str | None = None if options.hosts else _NOBODY
         self._forked = False
         self._thread: LoopThread | None = None
         self._lock = threading.RLock()
@@ -52,6 +56,12 @@ class Core:
         if self._refusal is not None:
             raise RuntimeError(self._refusal)
         return self.engine or self._start_thread()
+
+    def _started(self) -> Engine:
+        """As `working`, also for a pool that has nobody to work yet."""
+        if self._refusal is _NOBODY:
+            return self.engine or self._start_thread()
+        return self.working()
 
     def _start_thread(self) -> Engine:
         with self._lock:
@@ -69,7 +79,7 @@ class Core:
 
     def start_here(self) -> Engine:
         """Start the engine on the running loop, unless it lives somewhere already."""
-        if self._refusal is not None:
+        if self._refusal is not None and self._refusal is not _NOBODY:
             raise RuntimeError(self._refusal)
         with self._lock:
             if self.engine is None:
@@ -82,7 +92,7 @@ class Core:
 
     def _new_engine(self, loop: asyncio.AbstractEventLoop) -> Engine:
         engine = Engine(self.options, self.functions, loop, self.ready)
-        exits.register(self)
+        register(self)
         return engine
 
     def is_here(self) -> bool:
@@ -102,8 +112,8 @@ class Core:
 
     def created(self) -> "Future[None]":
         """A future that is done once the pool is up; its exception says why it is not."""
-        engine = self.working()
-        future: Future[None] = Future()
+        engine = self._started()
+        future: Future[None] = _awaited()
 
         def tell(error: BaseException | None) -> None:
             if error is None:
@@ -111,8 +121,37 @@ class Core:
             else:
                 future.set_exception(error)
 
-        engine.submit(lambda: engine.fleet.when_created(tell))
+        engine.submit(lambda: engine.fleet.creation.when_done(tell))
         return future
+
+    def listen(self, host: str, port: int) -> "Future[int]":
+        """Let others join; the future has the port."""
+        engine = self._started()
+        future: Future[int] = _awaited()
+
+        async def listen() -> None:
+            try:
+                if engine.leaving:
+                    raise RuntimeError(AFTER_SHUTDOWN)
+                actual = await engine.fleet.listen(host, port)
+                if self._refusal is _NOBODY:
+                    self._refusal = None
+            except asyncio.CancelledError:  # at the end of the pool
+                future.set_exception(RuntimeError(AFTER_SHUTDOWN))
+            except BaseException as error:
+                future.set_exception(error)
+            else:
+                future.set_result(actual)
+
+        engine.submit(lambda: engine.keep(engine.loop.create_task(listen())))
+        return future
+
+    @property
+    def state(self) -> str:
+        """``closing``, ``closed``, or empty."""
+        if self.closed is None:
+            return ""
+        return "closed" if self.closed.done() else "closing"
 
     # -- calls
 
@@ -120,6 +159,7 @@ class Core:
         """Queue a call. What cannot be packed fails the future."""
         engine = self.working()
         future = TaskFuture()
+        future.engine_thread = engine.thread
         try:
             task = self._call(Call, future, func, args, kwargs, terms)
         except BaseException as error:
@@ -132,8 +172,15 @@ class Core:
     def submit_async(self, func: Any, args: Any, kwargs: Any, terms: Terms) -> AsyncTaskFuture:
         """Queue a call for the running loop."""
         engine = self.working()
-        loop = asyncio.get_running_loop()
-        future = AsyncTaskFuture(loop, engine)
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise RuntimeError(
+                "run_async() needs a running event loop, and there is none in this thread; "
+                "use run() or submit() here"
+            ) from None
+        future = AsyncTaskFuture(loop=loop)
+        future.engine = engine
         kind = AsyncCall if loop is engine.loop else RemoteAsyncCall
         try:
             task = self._call(kind, future, func, args, kwargs, terms)
@@ -178,8 +225,8 @@ class Core:
     def close(self, *, cancel: bool = False, kill: bool = False) -> "Future[None]":
         """Begin to end the pool; the future is done once nothing of it is left."""
         with self._lock:
-            if self._refusal is None:
-                self._refusal = "cannot schedule new futures after shutdown"
+            if self._refusal in (None, _NOBODY):
+                self._refusal = AFTER_SHUTDOWN
             engine = None if self._forked else self.engine
             if self.closed is None or kill or cancel:
                 before = self.closed
@@ -194,22 +241,38 @@ class Core:
     def _close_engine(
         self, engine: Engine, cancel: bool, kill: bool, before: "Future[None] | None"
     ) -> "Future[None]":
-        done: Future[None] = before or Future()
+        done: Future[None] = before or _awaited()
 
         async def close() -> None:
-            await engine.close(cancel=cancel, kill=kill)
-            if not done.done():
-                exits.forget(self)
-                if self._thread is not None:
-                    await _cancel_others()
-                    engine.loop.stop()
+            error: BaseException | None = None
+            try:
+                await engine.close(cancel=cancel, kill=kill)
+            except BaseException as caught:
+                if self._thread is not None and isinstance(caught, asyncio.CancelledError):
+                    raise  # by another close, which was faster
+                self._sweep()
+                error = caught
+            if done.done():
+                return
+            forget(self)
+            if self._thread is not None:
+                await _cancel_others()
+                engine.loop.stop()
+            if error is None:
                 done.set_result(None)
+            else:
+                done.set_exception(error)
 
         if self.is_here():
             task = engine.loop.create_task(close())
             engine.keep(task)
         else:
-            engine.submit(lambda: engine.keep(engine.loop.create_task(close())))
+            try:
+                engine.submit(lambda: engine.keep(engine.loop.create_task(close())))
+            except RuntimeError:
+                # By the close before this one, whose future is about to be done.
+                if not engine.ended:
+                    raise
         return done
 
     def join(self) -> None:
@@ -227,15 +290,16 @@ class Core:
         for rest in list(self.rests):
             await rest.run_async()
 
-    def at_exit(self) -> None:
-        """The interpreter exits: finish, then end."""
+    def at_exit(self, interrupted: bool) -> None:
+        """The interpreter exits: finish, then end. After a Ctrl-C nothing more is begun."""
         engine = self.engine
         if engine is None or (self._thread is None and not engine.loop.is_running()):
             self._sweep()
             return
-        with contextlib.suppress(RuntimeError):
-            self.finish_maps()
-        done = self.close()
+        if not interrupted:
+            with contextlib.suppress(RuntimeError):
+                self.finish_maps()
+        done = self.close(cancel=interrupted)
         if self.is_here():
             return
         try:
@@ -265,11 +329,18 @@ class Core:
 
     def dropped(self) -> None:
         """The pool's last reference is gone: end in the background."""
-        if self._refusal is None and self.engine is not None:
+        if self._refusal in (None, _NOBODY) and self.engine is not None:
             if self._thread is None and not self.engine.loop.is_running():
                 self._sweep()
             else:
                 self.close()
+
+
+def _awaited() -> "Future[Any]":
+    """A future that cannot be cancelled: who stops waiting for it leaves it to its maker."""
+    future: Future[Any] = Future()
+    future.set_running_or_notify_cancel()
+    return future
 
 
 async def _cancel_others() -> None:

@@ -5,6 +5,8 @@ goes out to them; the fleet starts and ends the hosts.
 """
 
 import asyncio
+import contextlib
+import os
 import sys
 import threading
 import time
@@ -13,17 +15,19 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError
 from typing import Any
 
-from pool_client.errors import PoolBroken
-from pool_client.fleet import Fleet
+from pool_client.errors import HostError, PoolBroken
 from pool_client.functions import FunctionTable
-from pool_client.host import Seat
-from pool_client.link import Link
+from pool_client.hosts.fleet import Fleet
+from pool_client.hosts.seat import Seat
+from pool_client.links.link import Link
 from pool_client.options import Options
+from pool_client.patience import Patience
 from pool_client.ready import Ready
-from pool_client.scheduler import Scheduler
-from pool_client.tasks import (
+from pool_client.scheduling.scheduler import Scheduler
+from pool_client.scheduling.tasks import (
     BreakPool,
     Broadcast,
+    DropHost,
     RecallTasks,
     ReplaceWorker,
     RetireWorker,
@@ -31,6 +35,8 @@ from pool_client.tasks import (
     WatchHost,
     Worker,
 )
+from pool_protocol import Areas
+from pool_protocol.codec import decode
 from pool_protocol.frames import FrameDecoder
 from pool_protocol.messages import (
     Cancel,
@@ -42,13 +48,23 @@ from pool_protocol.messages import (
     Result,
     Retire,
     Watch,
-    decode,
 )
+from pool_protocol.polling import POLL_NS, Polling
 
 #: Seconds between looks at silent workers.
 _TICK = 0.01
+#: Seconds between looks whether anybody is left to do what a closing pool still has to do.
+_LOOK = 1.0
 #: Seconds that workers have to end by themselves when the pool is shut down.
 _LEAVE = 5.0
+#: Memory for large results that was not used for so many seconds is given back.
+_KEEP_MEMORY = 5.0
+
+#: Let others have this core, if they want it.
+_give_way: Callable[[], None] = getattr(os, "sched_yield", lambda: None)
+
+#: Why a pool takes nothing any more.
+AFTER_SHUTDOWN = "cannot schedule new futures after shutdown"
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -68,17 +84,25 @@ class Engine:
         self.loop = loop
         self.thread = 0
         self.ready = ready
-        self.scheduler = Scheduler(
-            options.qsize, options.max_tasks_per_child, coming=options.workers
-        )
+        self.scheduler = Scheduler(options.qsize, options.max_tasks_per_child)
         #: Everything is done, and the workers are told to end: nobody is replaced any more.
         self.leaving = False
+        #: Nothing of the pool is left, and nobody looks into the inbox any more.
+        self.ended = False
         self.fleet = Fleet(self)
         self._links: dict[int, Link] = {}
         self._background: set[asyncio.Task[None]] = set()
         self._inbox: deque[Any] = deque()
+        #: Futures whose results nobody wants any more.
+        self._unwanted: deque[object] = deque()
         self._woken = False
         self._ticking = False
+        #: Where large results are received.
+        self._memory = Areas()
+        self._tidying = False
+        #: When a lone task was sent, and no answer has come yet.
+        self._asked = 0
+        self._polling = Polling()
         self._drained: asyncio.Future[None] | None = None
 
     def start(self) -> None:
@@ -89,26 +113,61 @@ class Engine:
     # -- tasks
 
     def submit(self, task: Task | Broadcast | Callable[[], None]) -> None:
-        """Take a task, a broadcast, or something to do on the loop. From any thread."""
+        """Take a task, a broadcast, or something to do on the loop. From any thread.
+
+        Raises RuntimeError when the engine has ended. A task that comes while it ends fails.
+        """
         here = threading.get_ident() == self.thread
-        if here and isinstance(task, Task) and self._is_quiet():
-            # Nothing is under way: whoever awaits this one task shall not wait for the loop.
-            self.scheduler.submit((task,))
-            self.pump()
+        if here and not self._inbox and isinstance(task, Task) and self._send_lone(task):
             return
-        # In this order: `_drain` clears the flag before it looks into the inbox.
+        # In this order, as `_drain` clears the flag before it looks into the inbox: if the flag is
+        # set here, that look is still to come and finds the task; else we ask for another.
         self._inbox.append(task)
         if not self._woken:
             self._woken = True
-            (self.loop.call_soon if here else self.loop.call_soon_threadsafe)(self._drain)
+            try:
+                (self.loop.call_soon if here else self.loop.call_soon_threadsafe)(self._drain)
+            except RuntimeError:
+                if not self.ended:
+                    raise
+        if self.ended:
+            with contextlib.suppress(ValueError):  # the last look into the inbox has found it
+                self._inbox.remove(task)
+                raise RuntimeError(AFTER_SHUTDOWN)
 
-    def _is_quiet(self) -> bool:
-        scheduler = self.scheduler
-        return not (scheduler.held or self._inbox or scheduler.waiting or scheduler.broken)
+    def _send_lone(self, task: Task) -> bool:
+        """If nothing is under way, whoever awaits this one task shall not wait for the loop."""
+        now = time.monotonic_ns()
+        if self.leaving or self.functions.forgotten:
+            return False
+        assignments = self.scheduler.lone(task, now)
+        if assignments is None:
+            return False
+        for worker, tasks in assignments:
+            self._send(worker, tasks)
+            waiting, self._asked = self._asked, now
+            if not waiting and self._polling.worth():
+                self.loop.call_soon(self._poll)
+        return True
+
+    def _poll(self) -> None:
+        """Keep the loop awake while the answer to a lone task may come at any moment."""
+        if not self._asked:
+            return
+        now = time.monotonic_ns()
+        if now - self._asked > POLL_NS:
+            self._polling.in_vain()
+            return
+        _give_way()
+        if not self._polling.wanted(time.monotonic_ns() - now):
+            self.loop.call_soon(self._poll)
 
     def _drain(self) -> None:
         self._woken = False
         inbox = self._inbox
+        if len(inbox) == 1 and isinstance(inbox[0], Task) and self._send_lone(inbox[0]):
+            inbox.popleft()
+            return
         scheduler = self.scheduler
         tasks: list[Task] = []
         for _ in range(len(inbox)):
@@ -123,11 +182,10 @@ class Engine:
             else:
                 scheduler.broadcast(item)
         scheduler.submit(tasks)
-        if inbox and not self._woken:
-            self._woken = True
-            self.loop.call_soon(self._drain)
         if scheduler.broken is not None:
             scheduler.cancel_waiting(scheduler.broken)
+        elif self.leaving:
+            scheduler.cancel_waiting(RuntimeError(AFTER_SHUTDOWN))
         while self.functions.forgotten:
             self._forget(self.functions.forgotten.pop())
         self.pump()
@@ -147,15 +205,19 @@ class Engine:
         link = self._links[worker.id]
         connection = link.connection
         known = worker.functions
+        passing = []
         send = connection.send_task
         for task in tasks:
             function = task.function
             if function.id not in known:
                 known.add(function.id)
-                connection.send(
-                    Function(function.id, function.name, function.by_value, PYTHON, function.blob)
-                )
+                if function.forgotten:
+                    passing.append(function.id)
+                new = Function(function.id, function.name, function.by_value, PYTHON, function.blob)
+                connection.send(new)
             send(task.id, function.id, task.flags, task.payload)
+        for number in passing:
+            self._forget(number)
         link.flush()
 
     def _act(self) -> None:
@@ -163,26 +225,26 @@ class Engine:
             match action:
                 case ReplaceWorker(host, slot):
                     if not self.leaving and self.scheduler.broken is None:
-                        self.ready.clear()
                         self.fleet.runner(host).replace(slot)
                 case RecallTasks(worker, last):
-                    self.fleet.runner(worker.host).tell(Recall(worker.id, last))
+                    self.fleet.tell(worker.host, Recall(worker.id, last))
                 case WatchHost(host, on):
-                    self.fleet.runner(host).tell(Watch(on))
+                    self.fleet.tell(host, Watch(on))
                 case RetireWorker(worker):
-                    self._retire(worker)
+                    self._tell(worker, Retire())
+                case DropHost(host, reason):
+                    runner = self.fleet.runner(host)
+                    self.fleet.drop(runner, HostError(host.name, reason))
                 case BreakPool():
-                    self._break()
+                    self.keep(self.loop.create_task(self.fleet.close()))
 
-    def _retire(self, worker: Worker) -> None:
+    def _tell(self, worker: Worker, *messages: Retire | Cancel) -> None:
+        """Send messages, unless the worker's stream has ended, which is seen before its end is."""
         link = self._links.get(worker.id)
-        if link is not None and not link.ended:
-            link.connection.send(Retire())
+        if messages and link is not None and not link.ended:
+            for message in messages:
+                link.connection.send(message)
             link.flush()
-
-    def _break(self) -> None:
-        self.ready.clear()
-        self.keep(self.loop.create_task(self.fleet.close()))
 
     def _tick(self) -> None:
         self._ticking = False
@@ -191,16 +253,19 @@ class Engine:
 
     def give_up(self, future: object) -> None:
         """Nobody wants a future's result any more. From any thread."""
-        self.submit(lambda: self._give_up(future))
+        self._unwanted.append(future)
+        with contextlib.suppress(RuntimeError):  # the engine has ended
+            self.submit(self._give_up)
 
-    def _give_up(self, future: object) -> None:
+    def _give_up(self) -> None:
+        """Cancel what workers hold of all that is not wanted by now; the rest is not sent."""
+        unwanted = {self._unwanted.popleft() for _ in range(len(self._unwanted))}
+        if not unwanted:
+            return
         for worker in self.scheduler.workers.values():
-            for task in worker.tasks.values():
-                if getattr(task, "future", None) is future:
-                    link = self._links[worker.id]
-                    link.connection.send(Cancel(task.id))
-                    link.flush()
-                    return
+            held = worker.tasks.values()
+            ids = [task.id for task in held if getattr(task, "future", None) in unwanted]
+            self._tell(worker, *map(Cancel, ids))
 
     def keep(self, task: "asyncio.Task[None]") -> None:
         """Hold a background task until it is done: the loop alone would not."""
@@ -212,7 +277,9 @@ class Engine:
         for worker in self.scheduler.workers.values():
             if function in worker.functions:
                 worker.functions.discard(function)
-                self._links[worker.id].connection.send(Forget(function))
+                link = self._links.get(worker.id)
+                if link is not None and not link.ended:
+                    link.connection.send(Forget(function))  # it goes with what is sent next
 
     # -- what workers tell
 
@@ -220,6 +287,7 @@ class Engine:
         """A worker is initialised."""
         assert seat.worker is not None and seat.link is not None
         self._links[seat.worker.id] = seat.link
+        seat.link.connection.receive_into(self._memory)
         self.scheduler.joined(seat.worker, time.monotonic_ns())
         if self.leaving:
             self._let_go(seat.worker)
@@ -227,18 +295,40 @@ class Engine:
 
     def answered(self, worker: Worker, messages: Any) -> None:
         """Results: first refill the worker, then deliver what it did."""
-        answered = self.scheduler.results(worker, messages, time.monotonic_ns())
+        now = time.monotonic_ns()
+        if self._asked:
+            self._polling.answered(now - self._asked)
+            self._asked = 0
+        answered = self.scheduler.results(worker, messages, now)
         if self.scheduler.waiting or self._drained is not None:
             self.pump()
         for task, result in answered:
             task.resolve(result)
+        if self._memory.kept and not self._tidying:
+            self._tidying = True
+            self.loop.call_later(_KEEP_MEMORY, self._tidy)
+
+    def _tidy(self) -> None:
+        """Give memory back that was not used lately."""
+        self._tidying = self._memory.tidy()
+        if self._tidying:
+            self.loop.call_later(_KEEP_MEMORY, self._tidy)
 
     def worker_lost(self, worker: Worker, report: Lost, known: bool) -> None:
         """A worker has ended: count what it had gathered, then see what it took with it."""
+        if worker.host.closed is None:  # else nobody misses it
+            # Before anybody can see that it is gone.
+            self.ready.clear()
         self._links.pop(worker.id, None)
         self._gathered(worker, report.blob)
         self.scheduler.lost(worker, report, time.monotonic_ns(), known=known)
         self.pump()
+
+    def dismiss(self, worker: Worker) -> None:
+        """A worker is ended with the pool, which is no loss."""
+        self._links.pop(worker.id, None)
+        self.scheduler.suspend(worker)
+        self.scheduler.workers.pop(worker.id, None)
 
     def worker_recalled(self, worker: Worker, message: Recalled) -> None:
         """A supervisor has taken back what a worker had not started."""
@@ -267,6 +357,7 @@ class Engine:
 
     def break_with(self, error: BaseException) -> None:
         """The pool cannot go on: fail what it has, end the hosts."""
+        self.ready.clear()
         self.scheduler.break_with(error)
         self.pump()
 
@@ -279,23 +370,31 @@ class Engine:
         if kill:
             self.break_with(PoolBroken("the pool's workers were killed"))
         self.pump()
-        if not self.scheduler.finished:
-            self._drained = self._drained or self.loop.create_future()
-            await asyncio.shield(self._drained)
+        while not self.scheduler.finished:
+            if self._drained is None or self._drained.done():
+                self._drained = self.loop.create_future()
+            await asyncio.wait((self._drained,), timeout=_LOOK)
+            if not self.scheduler.finished:
+                self.fleet.look_for_anybody()
         self.leaving = True
         self.ready.clear()
-        if self.scheduler.broken is None:
-            await self._let_leave()
-        await self.fleet.close()
+        try:
+            if self.scheduler.broken is None:
+                await self._let_leave()
+            await self.fleet.close()
+        finally:
+            # In this order: `submit` looks at the flag when it has put something into the inbox.
+            self.ended = True
+            self._drain()
 
     async def _let_leave(self) -> None:
         """Workers flush their streams and run their exit functions before they end."""
         for worker in list(self.scheduler.workers.values()):
             self._let_go(worker)
-        deadline = time.monotonic() + _LEAVE
-        while self.scheduler.workers and time.monotonic() < deadline:
+        patience = Patience(_LEAVE)
+        while self.scheduler.workers and not patience.over():
             await asyncio.sleep(0.001)
 
     def _let_go(self, worker: Worker) -> None:
         worker.retiring = True
-        self._retire(worker)
+        self._tell(worker, Retire())

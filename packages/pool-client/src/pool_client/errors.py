@@ -9,16 +9,23 @@ PoolError (pool_protocol)
 ├── RemoteException   an error in a worker whose own type could not be brought back;
 │                     also the ``__cause__`` of every error that was
 ├── HostError         a host could not be started; names it, and says why
-├── AuthenticationError, VersionMismatch, FrameTooLarge     from pool_protocol
+├── AuthenticationError, CredentialError, VersionMismatch, FrameTooLarge    from pool_protocol
 """
 
 import signal
 from concurrent.futures.process import BrokenProcessPool
 
-from pool_protocol import AuthenticationError, FrameTooLarge, PoolError, VersionMismatch
+from pool_protocol import (
+    AuthenticationError,
+    CredentialError,
+    FrameTooLarge,
+    PoolError,
+    VersionMismatch,
+)
 
 __all__ = [
     "AuthenticationError",
+    "CredentialError",
     "FrameTooLarge",
     "HostError",
     "PoolBroken",

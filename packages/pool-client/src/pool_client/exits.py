@@ -1,17 +1,21 @@
 """What happens to open pools when the interpreter exits or forks."""
 
 import atexit
+import logging
 import os
+import sys
 import threading
 import weakref
 from typing import Protocol
+
+logger = logging.getLogger("pool_client")
 
 
 class Closable(Protocol):
     """What a pool's core can do at such times."""
 
-    def at_exit(self) -> None:
-        """Finish what was submitted, then end."""
+    def at_exit(self, interrupted: bool) -> None:
+        """Finish what was submitted, or after a Ctrl-C what has begun, then end."""
 
     def after_fork(self) -> None:
         """This is the copy in a forked child: let go, and refuse to work."""
@@ -31,13 +35,25 @@ def forget(core: Closable) -> None:
 
 
 def _at_exit() -> None:
+    interrupted = _was_interrupted()
     for core in list(_open):
-        core.at_exit()
+        try:
+            core.at_exit(interrupted)
+        except Exception:  # the others shall end too
+            logger.exception("a pool could not be ended at the interpreter's exit")
+
+
+def _was_interrupted() -> bool:
+    """Does the interpreter exit for a Ctrl-C? At a prompt the last error says nothing of that."""
+    return getattr(sys, "last_type", None) is KeyboardInterrupt and not hasattr(sys, "ps1")
 
 
 def _after_fork() -> None:
     for core in list(_open):
-        core.after_fork()
+        try:
+            core.after_fork()
+        except Exception:
+            logger.exception("the copy of a pool in a forked child could not be let go")
     # The child's own exit must not wait for the parent's engines, whose threads it does not have.
     _open.clear()
 

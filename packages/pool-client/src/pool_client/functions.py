@@ -14,8 +14,8 @@ from collections import OrderedDict
 from typing import Any
 
 from pool_client.packing import check_size
-from pool_client.tasks import Function
-from pool_protocol import PickleType, Serializer, serializer
+from pool_client.scheduling.tasks import Function
+from pool_protocol import PickleType, Serializer, by_value, serializer
 from pool_protocol.frames import Packed
 
 #: Functions that are kept; the longest unused is forgotten first.
@@ -37,6 +37,8 @@ class FunctionTable:
     def __init__(self, kind: PickleType, max_message: int | None = None) -> None:
         self._max_message = max_message
         self._serializer: Serializer = serializer(kind)
+        if kind is PickleType.cloudpickle:
+            _send_main_by_value()
         self._kind = kind
         self._by_identity: dict[int, tuple[object, Function]] = {}
         self._by_bytes: OrderedDict[bytes, Function] = OrderedDict()
@@ -81,9 +83,7 @@ class FunctionTable:
             ) from error
         if isinstance(packed, Packed):
             # A function that carries arrays: its pickle is kept in one piece.
-            import cloudpickle
-
-            return bytes(cloudpickle.dumps(func, protocol=pickle.HIGHEST_PROTOCOL))
+            return by_value.dumps(func)
         return packed
 
     def _evict(self) -> None:
@@ -91,7 +91,18 @@ class FunctionTable:
             _, old = self._by_bytes.popitem(last=False)
             for key in [k for k, (_, f) in self._by_identity.items() if f is old]:
                 del self._by_identity[key]
+            # In this order: the engine, in another thread, sees the one or the other.
+            old.forgotten = True
             self.forgotten.append(old.id)
+
+
+def _send_main_by_value() -> None:
+    """In a child that multiprocessing has spawned, the user's script is a module of this name."""
+    script = sys.modules.get("__mp_main__")
+    if script is not None:
+        import cloudpickle
+
+        cloudpickle.register_pickle_by_value(script)
 
 
 def _is_stateless(func: Any) -> bool:

@@ -37,6 +37,8 @@ class TaskFuture(Future[Any]):
     _result: Any = None
     _exception: BaseException | None = None
     _done_callbacks: Any = ()
+    #: The thread whose loop carries the engine, which has to do the work; 0: not known.
+    engine_thread: int = 0
     #: The lock of all futures, reentrant as the base class's condition is.
     lock = threading.RLock()
 
@@ -49,6 +51,7 @@ class TaskFuture(Future[Any]):
             with self.lock:
                 return self.__dict__.setdefault(name, threading.Condition(self.lock))
         if name == "_waiters":
+            self._must_not_block(None)
             with self.lock:
                 return self.__dict__.setdefault(name, [])
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
@@ -106,6 +109,7 @@ class TaskFuture(Future[Any]):
         return self._exception
 
     def _wait(self, timeout: float | None) -> None:
+        self._must_not_block(timeout)
         condition = self._condition
         with condition:
             condition.wait_for(self.done, timeout)
@@ -113,6 +117,15 @@ class TaskFuture(Future[Any]):
             raise CancelledError
         if self._state != FINISHED:
             raise TimeoutError
+
+    def _must_not_block(self, timeout: float | None) -> None:
+        """Raise RuntimeError where waiting would stop the engine, for ever."""
+        here = self.engine_thread == threading.get_ident()
+        if here and timeout is None and self._state not in _DONE:
+            raise RuntimeError(
+                "to wait for this future here would stop the loop that it needs; use "
+                "'await asyncio.wrap_future(future)', or run_async() in place of submit()"
+            )
 
     def add_done_callback(self, fn: Callable[["TaskFuture"], object]) -> None:
         """Call ``fn(self)`` once the future is done, in the thread that finds out."""
@@ -180,23 +193,25 @@ def _type(value: object) -> str:
 
 
 class AsyncTaskFuture(asyncio.Future[Any]):
-    """A future of ``run_async``; cancelling it also cancels the task, wherever it is."""
+    """A future of ``run_async``; cancelling it also cancels the task, wherever it is.
 
-    # Slots, because a dictionary for each would be one more object for the garbage collector.
+    ``engine``, where whoever made it has set it, is told when it is cancelled.
+    """
+
+    # Slots, because a dictionary for each would be one more object for the garbage collector; and
+    # no __init__, because asyncio's own takes half the time.
     __slots__ = ("_steps", "engine")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, engine: Any = None) -> None:
-        super().__init__(loop=loop)
-        self._steps: Generator[Any, None, Any] | None = None
-        #: Who is to know when the future is cancelled.
-        self.engine = engine
+    _steps: Generator[Any, None, Any]
+    engine: Any
 
     def cancel(self, msg: Any | None = None) -> bool:
         """Give the task up. One that was not sent never runs; an asynchronous one is cancelled."""
         if not super().cancel(msg):
             return False
-        if self.engine is not None:
-            self.engine.give_up(self)
+        engine = getattr(self, "engine", None)
+        if engine is not None:
+            engine.give_up(self)
         return True
 
     # A coroutine's methods, so that asyncio takes the future for one.
@@ -216,6 +231,8 @@ class AsyncTaskFuture(asyncio.Future[Any]):
         self._iterator().close()
 
     def _iterator(self) -> Generator[Any, None, Any]:
-        if self._steps is None:
+        try:
+            return self._steps
+        except AttributeError:
             self._steps = self.__await__()
-        return self._steps
+            return self._steps

@@ -2,13 +2,17 @@
 
 import asyncio
 import contextlib
+import os
 import sys
 import threading
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
-    """uvloop where it is installed, else asyncio's selector loop, which can watch descriptors."""
-    if sys.platform == "win32":
+    """uvloop where it is installed, else asyncio's selector loop, which can watch descriptors.
+
+    libuv ends a process in which it has got one of the first three descriptors and closes it.
+    """
+    if sys.platform == "win32" or not _has_standard_streams():
         return asyncio.SelectorEventLoop()
     with contextlib.suppress(ImportError):
         import uvloop
@@ -16,6 +20,16 @@ def new_loop() -> asyncio.AbstractEventLoop:
         loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
         return loop
     return asyncio.SelectorEventLoop()
+
+
+def _has_standard_streams() -> bool:
+    """False in a process, such as a daemon, that has closed one of descriptors 0 to 2."""
+    try:
+        for descriptor in range(3):
+            os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
 
 
 class LoopThread:

@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any
 
-from pool_client import map_async, map_sync
 from pool_client.chunk_tasks import Answers, Chunk
 from pool_client.core import Core
-from pool_client.mapping import check
-from pool_client.tasks import Function, Terms
+from pool_client.map_async import start as start_async
+from pool_client.map_sync import start as start_sync
+from pool_client.mapping import Request, check
+from pool_client.scheduling.tasks import Function, Terms
 
 
 class BoundChunks:
@@ -27,7 +28,17 @@ class BoundChunks:
     @property
     def workers(self) -> int:
         """How many workers the pool has or will have."""
-        return self._core.options.workers
+        engine = self._core.engine
+        return max(1, self._core.options.workers if engine is None else engine.fleet.wanted)
+
+    @property
+    def delay(self) -> float:
+        """The round trip to a worker, on average over them, in ns."""
+        engine = self._core.engine
+        if engine is None:
+            return 0.0
+        hosts = [(runner.host.delay, runner.wanted) for runner in engine.fleet.runners]
+        return sum(delay * wanted for delay, wanted in hosts) / self.workers
 
     def submit_chunk(self, items: list[Any], done: Callable[[Answers], None]) -> Chunk:
         """Pack a chunk in this thread and queue it."""
@@ -44,6 +55,20 @@ def _spawn(core: Core, coroutine: Coroutine[Any, Any, None]) -> Callable[[], obj
     return asyncio.run_coroutine_threadsafe(coroutine, core.working().loop).cancel
 
 
+def _bind(
+    owner: object,
+    core: Core,
+    terms: Terms,
+    func: Any,
+    iterables: tuple[Any, ...],
+    options: dict[str, Any],
+) -> tuple[BoundChunks, Request]:
+    """Check what was asked for, and that the pool can do it."""
+    request = check(func, iterables, **options)
+    core.working()
+    return BoundChunks(owner, core, core.functions.get(func), request.star, terms), request
+
+
 def start_map(
     owner: object,
     core: Core,
@@ -53,10 +78,8 @@ def start_map(
     options: dict[str, Any],
 ) -> Iterator[Any]:
     """`Pool.map`."""
-    request = check(func, iterables, **options)
-    core.working()
-    chunks = BoundChunks(owner, core, core.functions.get(func), request.star, terms)
-    return map_sync.start(
+    chunks, request = _bind(owner, core, terms, func, iterables, options)
+    return start_sync(
         chunks,
         request,
         single=terms.retries == 0,
@@ -74,7 +97,5 @@ def start_map_async(
     options: dict[str, Any],
 ) -> AsyncIterator[Any]:
     """`Pool.map_async`."""
-    request = check(func, iterables, **options)
-    core.working()
-    chunks = BoundChunks(owner, core, core.functions.get(func), request.star, terms)
-    return map_async.start(chunks, request, single=terms.retries == 0, rests=core.rests)
+    chunks, request = _bind(owner, core, terms, func, iterables, options)
+    return start_async(chunks, request, single=terms.retries == 0, rests=core.rests)

@@ -4,7 +4,7 @@ import pickle
 import struct
 from typing import Any
 
-from pool_client.tasks import Function
+from pool_client.scheduling.tasks import Function
 from pool_protocol import FrameTooLarge, Packed, Payload, Serializer, payload_size
 from pool_protocol.frames import HEADER_SIZE, LARGE
 from pool_protocol.messages import TaskFlag

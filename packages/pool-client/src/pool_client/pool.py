@@ -2,44 +2,32 @@
 
 import asyncio
 import concurrent.futures
+import os
 import weakref
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
 from pool_client.core import Core
-from pool_client.options import Options, count, resolve_hosts, resolve_loop, seconds
+from pool_client.info import HostInfo, Stats, WorkerInfo, host_info, made_of, stats, worker_info
+from pool_client.options import (
+    MIN_MESSAGE,
+    Options,
+    address,
+    choice,
+    count,
+    resolve_access,
+    resolve_hosts,
+    resolve_initargs,
+    resolve_loop,
+    resolve_paths,
+    resolve_port,
+    seconds,
+)
 from pool_client.ready import Ready
-from pool_client.tasks import Terms
+from pool_client.scheduling.tasks import Terms
 from pool_client.view import View
 from pool_protocol import LoopType, PickleType
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerInfo:
-    """A worker as it is now."""
-
-    id: int
-    host: str
-    pid: int
-    state: str
-    tasks_done: int
-
-
-@dataclass(frozen=True, slots=True)
-class Stats:
-    """What has happened in a pool so far. ``waiting`` tasks are in no worker's hands yet."""
-
-    workers: int
-    submitted: int
-    completed: int
-    waiting: int
-    held: int
-    retried: int
-    recalled: int
-    timeouts: int
-    workers_lost: int
 
 
 class Pool(View, concurrent.futures.Executor):
@@ -51,9 +39,12 @@ class Pool(View, concurrent.futures.Executor):
     Args:
         num_workers: local workers; None: as many as this process may use CPUs; with hosts, 0 is
             none.
-        hosts: where other workers are: ``local/4``, ``ssh://user@host/8``, ``host:8899/8``.
+        hosts: where other workers are: ``local/4``, ``ssh://user@host/8``, ``host:8899/8``;
+            ``auto`` in place of the number is one for each CPU.
         qsize: tasks in a worker's hands, the running one included; None adapts.
         initializer: called with ``initargs`` in each worker before its first task.
+        localhost: the address at which this machine listens for LAN hosts; all by default.
+        localport: the port there; 0: any.
         lazy_create: start workers at first use instead of now.
         worker_loop: the event loop for asynchronous tasks.
         func_pickle: serializer for functions.
@@ -64,7 +55,14 @@ class Pool(View, concurrent.futures.Executor):
         connect_timeout: seconds for all workers to come up.
         min_workers: be content with so many when that time is over.
         max_tasks_per_child: replace a worker after so many calls.
-        max_message: largest message in bytes; None: no limit.
+        max_message: largest message in bytes, at least 4096; None: no limit.
+        ssh_command: the ssh program, with its first arguments if need be.
+        advertise: the address at which LAN hosts reach this machine; None: found out.
+        credential: path of the credential for LAN hosts; None: where ``pool_spawner init`` puts it.
+        ssl_context: in place of a credential, a function that makes an ``ssl.SSLContext`` for an
+            ``ssl.Purpose``.
+        code_paths: folders whose modules workers on other hosts may ask for, besides the
+            script's folder and the working directory.
 
     Raises:
         ValueError, TypeError: a bad argument.
@@ -96,8 +94,9 @@ class Pool(View, concurrent.futures.Executor):
         max_message: int | None = None,
         ssh_command: str | Sequence[str] = "ssh",
         advertise: str | None = None,
-        credential: str | None = None,
+        credential: str | os.PathLike[str] | None = None,
         ssl_context: Any = None,
+        code_paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
     ) -> None:
         if initializer is not None and not callable(initializer):
             raise TypeError(f"initializer must be callable, not {initializer!r}")
@@ -105,16 +104,20 @@ class Pool(View, concurrent.futures.Executor):
             hosts=resolve_hosts(num_workers, max_workers, hosts),
             qsize=count("qsize", qsize, 1),
             initializer=initializer,
-            initargs=tuple(initargs),
+            initargs=resolve_initargs(initargs),
             worker_loop=resolve_loop(worker_loop),
-            func_pickle=PickleType(func_pickle),
-            data_pickle=PickleType(data_pickle),
+            func_pickle=choice("func_pickle", PickleType, func_pickle),
+            data_pickle=choice("data_pickle", PickleType, data_pickle),
             retries=count("retries", retries, 0) or 0,
             task_timeout=seconds("task_timeout", task_timeout),
             connect_timeout=seconds("connect_timeout", connect_timeout) or 30.0,
             min_workers=count("min_workers", min_workers, 0),
             max_tasks_per_child=count("max_tasks_per_child", max_tasks_per_child, 1),
-            max_message=count("max_message", max_message, 1024),
+            max_message=count("max_message", max_message, MIN_MESSAGE),
+            access=resolve_access(ssh_command, advertise, credential, ssl_context),
+            localhost=address("localhost", localhost),
+            localport=resolve_port(localport),
+            code_paths=resolve_paths(code_paths),
         )
         self._core = Core(options)
         self._terms = Terms(options.retries, options.task_timeout)
@@ -125,17 +128,14 @@ class Pool(View, concurrent.futures.Executor):
 
     def __repr__(self) -> str:
         core = self._core
-        made_of = ", ".join(f"{host.name}/{host.workers}" for host in core.options.hosts)
         engine = core.engine
-        if core.closed is not None:
-            state = "closed" if core.closed.done() else "closing"
-        elif engine is None:
-            state = "not created"
-        else:
-            scheduler = engine.scheduler
-            ready = f"{len(scheduler.workers)} of {core.options.workers} workers ready"
-            state = "broken" if scheduler.broken else ready
-        return f"<Pool {made_of}: {state}>"
+        if engine is None:
+            hosts = ", ".join(f"{h.name}/{h.workers or 'auto'}" for h in core.options.hosts)
+            return f"<Pool {hosts or 'no hosts'}: {core.state or 'not created'}>"
+        scheduler = engine.scheduler
+        ready = f"{len(scheduler.workers)} of {engine.fleet.wanted} workers ready"
+        state = core.state or ("broken" if scheduler.broken else ready)
+        return f"<Pool {made_of(engine)}: {state}>"
 
     # -- creation
 
@@ -172,39 +172,55 @@ class Pool(View, concurrent.futures.Executor):
         return self._core.ready.is_set()
 
     def total_workers(self) -> int:
-        """The workers asked for; 0 before creation and after shutdown."""
+        """The workers that the pool is to have: asked for and not given up, or joined.
+
+        0 before creation and after shutdown; a host with ``auto`` counts once it is up.
+        """
         core = self._core
-        return 0 if core.engine is None or core.closed is not None else core.options.workers
+        return 0 if core.engine is None or core.closed is not None else core.engine.fleet.wanted
+
+    # -- workers that join
+
+    def listen(self, host: str = "", port: int = 0) -> int:
+        """Let workers join that are started by hand, with ``pool-worker --connect HOST:PORT``.
+
+        They may come at any time, and leave again. Both sides need the credential.
+
+        Args:
+            host: the address at which this machine listens; all by default.
+            port: the port there; 0: any that is free.
+
+        Returns:
+            The port.
+
+        Raises:
+            CredentialError: there is no usable credential; the text says what to do.
+            HostError: the address cannot be had.
+        """
+        self._core.must_not_block("listen")
+        return self._core.listen(host, port).result()
+
+    async def listen_async(self, host: str = "", port: int = 0) -> int:
+        """As `listen`, awaited."""
+        return await asyncio.wrap_future(self._core.listen(host, port))
 
     # -- inspection
+
+    def hosts(self) -> list[HostInfo]:
+        """The hosts, those that were dropped and those that have joined included."""
+        engine = self._core.engine
+        return [] if engine is None else [host_info(r) for r in list(engine.fleet.runners)]
 
     def workers(self) -> list[WorkerInfo]:
         """The connected workers, in worker order."""
         engine = self._core.engine
         workers = [] if engine is None else list(engine.scheduler.workers.values())
-        return [
-            WorkerInfo(w.id, w.host.name, w.pid, w.state, w.done)
-            for w in sorted(workers, key=lambda w: w.slot)
-        ]
+        return [worker_info(worker) for worker in sorted(workers, key=lambda w: w.slot)]
 
     def stats(self) -> Stats:
         """What has happened so far."""
         engine = self._core.engine
-        if engine is None:
-            return Stats(0, 0, 0, 0, 0, 0, 0, 0, 0)
-        scheduler = engine.scheduler
-        counts = scheduler.counts
-        return Stats(
-            workers=len(scheduler.workers),
-            submitted=counts.submitted,
-            completed=counts.completed,
-            waiting=scheduler.waiting,
-            held=scheduler.held,
-            retried=counts.retried,
-            recalled=counts.recalled,
-            timeouts=counts.timeouts,
-            workers_lost=counts.workers_lost,
-        )
+        return Stats() if engine is None else stats(engine)
 
     # -- the end
 

@@ -27,7 +27,12 @@ class Ready:
                 return True
             waiter: asyncio.Future[bool] = loop.create_future()
             self._waiters.append((loop, waiter))
-        return await waiter
+        try:
+            return await waiter
+        finally:
+            if waiter.cancelled():
+                with self._lock:
+                    self._waiters = [pair for pair in self._waiters if pair[1] is not waiter]
 
     def set(self) -> None:
         """All workers are there."""

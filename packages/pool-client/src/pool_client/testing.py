@@ -55,6 +55,7 @@ class FakeChunks:
     def __init__(self, func: Callable[..., Any], workers: int = 2, star: bool = False) -> None:
         self.func = func
         self.workers = workers
+        self.delay = 0.0
         self.star = star
         self.queue: deque[FakeHandle] = deque()
         self.sizes: list[int] = []
@@ -99,7 +100,8 @@ class FakeChunks:
             try:
                 values.append(self.func(*item) if self.star else self.func(item))
             except Exception as error:
-                values.append(error)
+                # Its traceback refers to this frame, and through it to all that has called it.
+                values.append(error.with_traceback(None))
                 failed.add(place)
         nanos = time.perf_counter_ns() - start
         return FakeDelivery(pickle.dumps(values), frozenset(failed), nanos)

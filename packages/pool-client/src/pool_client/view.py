@@ -9,7 +9,7 @@ from pool_client.core import Core
 from pool_client.futures import AsyncTaskFuture, TaskFuture
 from pool_client.mapper import start_map, start_map_async
 from pool_client.options import count, seconds
-from pool_client.tasks import Terms
+from pool_client.scheduling.tasks import Terms
 
 
 class View:
@@ -17,6 +17,12 @@ class View:
 
     _core: Core
     _terms: Terms
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "a pool cannot be pickled, nor can a function that refers to one; "
+            "a task that needs a pool makes a pool of its own"
+        )
 
     # -- one call
 
@@ -123,7 +129,7 @@ class View:
         self, func: Callable[..., Any], /, *args: Any, **kwargs: Any
     ) -> list[Any]:
         """As `run_on_all`, awaited."""
-        future = AsyncTaskFuture(asyncio.get_running_loop())
+        future = AsyncTaskFuture(loop=asyncio.get_running_loop())
         self._broadcast(future, func, args, kwargs)
         results: list[Any] = await future
         return results

@@ -62,6 +62,11 @@ def get_pid(_: object = None) -> int:
     return os.getpid()
 
 
+def get_parent_pid() -> int:
+    """Return the process id of the supervisor of the worker."""
+    return os.getppid()
+
+
 def sleep_for_pid(seconds: float) -> int:
     time.sleep(seconds)
     return os.getpid()
@@ -108,6 +113,11 @@ def zeros(size: int) -> bytes:
 
 def size_of(data: bytes) -> int:
     return len(data)
+
+
+def same_slowly(value: Any) -> Any:
+    time.sleep(0.02)
+    return value
 
 
 def same(value: Any) -> Any:
@@ -185,8 +195,12 @@ def kill_one_of(pids: str, log: str, number: int) -> int:
     everyone = [int(pid) for pid in noted(pids)]
     victim = everyone[number % len(everyone)]
     if number % 3 == 0 and victim != os.getpid():
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(victim, signal.SIGKILL)
+        with contextlib.suppress(OSError):
+            # Its number may be somebody else's by now.
+            with open(f"/proc/{victim}/stat") as stat:
+                parent = int(stat.read().rpartition(")")[2].split()[1])
+            if parent == os.getppid():
+                os.kill(victim, signal.SIGKILL)
     return 2 * number
 
 

@@ -8,7 +8,7 @@ import threading
 import time
 
 import pytest
-from support import running_pool, started_script, worker_pids
+from support import running_pool, started_script, wait_until, worker_pids
 
 from faults import tasks
 from pool_client import Pool
@@ -128,3 +128,29 @@ def test_busy_worker_with_much_in_its_queue():
         assert busy.result(30) == before[0]
         assert [future.result(30) for future in queued] == [40_000] * 500
         assert worker_pids(pool) == before
+
+
+def test_client_is_stopped_while_it_ends(log, gate):
+    """A stopped client leaves its workers their time to end: SIGSTOP, longer than they have."""
+    source = """
+    import atexit, sys
+    from pool_client import Pool, engine
+    from faults import tasks
+
+    def last(log, gate):
+        tasks.await_file(log, gate)
+        tasks.note(log, "done")
+
+    engine._LEAVE = 2.0
+    with Pool(1) as pool:
+        pool.run(atexit.register, last, *sys.argv[1:])
+    """
+    with started_script(source, log, gate) as client:
+        wait_until(lambda: tasks.noted(log), what="the worker to end")
+        os.kill(client.pid, signal.SIGSTOP)
+        time.sleep(2.5)
+        os.kill(client.pid, signal.SIGCONT)
+        time.sleep(0.2)  # whoever ends the worker has time to do it
+        gate.touch()
+        assert client.wait(60) == 0
+    assert tasks.noted(log)[1:] == ["done"]

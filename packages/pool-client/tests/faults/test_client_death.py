@@ -71,7 +71,6 @@ def test_client_is_killed(log, short_directory, work, forked):
                 lambda: (
                     {one.pid for one in marked_processes(mark) if one.state != "Z"} <= set(spared)
                 ),
-                timeout=8.0,
                 what="every process to end",
             )
             assert all(map(is_alive, spared))
@@ -97,7 +96,6 @@ def test_client_ends_without_exit_handlers(log, short_directory, code):
         assert client.wait(20) != 0
         wait_until(
             lambda: not [one for one in marked_processes(mark) if one.state != "Z"],
-            timeout=8.0,
             what="every process to end",
         )
 

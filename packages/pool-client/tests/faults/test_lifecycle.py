@@ -78,7 +78,7 @@ def test_initializer_that_hangs():
     )
     assert isinstance(error, PoolBroken | HostError | TimeoutError)
     assert "initializer" in everything(error) or "1.5" in everything(error)
-    assert time.monotonic() - before < 20
+    assert time.monotonic() - before < 30
 
 
 def test_initializer_that_does_not_unpickle():
@@ -146,7 +146,7 @@ def test_every_start_crashes(tmp_path, monkeypatch):
     assert isinstance(error, PoolBroken)
     assert "broken start-up 4711" in everything(error)
     assert "41" in everything(error)
-    assert time.monotonic() - before < 20
+    assert time.monotonic() - before < 30
 
 
 def test_replacements_of_the_supervisor_crash(tmp_path, monkeypatch):
@@ -271,8 +271,17 @@ def test_shutdown_cancels_what_was_not_sent(log, gate, wait):
     running = pool.submit(tasks.await_file, log, str(gate), "finished")
     waiting = [pool.submit(tasks.double, n) for n in range(50)]
     wait_until(lambda: tasks.noted(log), what="the task to start")
-    threading.Timer(0.3, gate.touch).start()
+
+    def finish():
+        try:
+            wait_until(lambda: all(future.cancelled() for future in waiting), what="cancelling")
+        finally:
+            gate.touch()
+
+    finishing = threading.Thread(target=finish)
+    finishing.start()
     pool.shutdown(wait=wait, cancel_futures=True)
+    finishing.join()
     assert running.result(30) == "finished"
     for future in waiting:
         wait_until(future.done, what="the future")

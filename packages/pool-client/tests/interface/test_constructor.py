@@ -11,13 +11,9 @@ from support import run_script
 
 from pool_client import LoopType, PickleType
 from pool_client import Pool as TypedPool
+from pool_client.options import cpu_count
 
 Pool: Any = TypedPool  # wrong arguments are given on purpose
-
-
-def cpus() -> int:
-    """Return the number of CPUs that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def workers_of(*args: Any, **kwargs: Any) -> int:
@@ -35,7 +31,7 @@ def test_is_an_executor() -> None:
 @pytest.mark.parametrize("number", [None, 0])
 def test_no_number_means_the_cpus(number: int | None) -> None:
     """``None``, and 0 without hosts, stand for the CPUs that this process may use."""
-    assert workers_of(number) == cpus()
+    assert workers_of(number) == cpu_count()
 
 
 def test_cpu_affinity_counts() -> None:

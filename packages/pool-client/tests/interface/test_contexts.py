@@ -1,6 +1,7 @@
 """From where a pool is used: threads, loops, inside a running loop, and where it must refuse."""
 
 import asyncio
+import concurrent.futures
 import threading
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -204,10 +205,10 @@ def test_async_with_adds_no_thread() -> None:
     """``async with`` puts the engine on the running loop, without a thread."""
 
     async def main() -> None:
-        before = threading.active_count()
+        before = set(threading.enumerate())
         async with Pool(1) as pool:
             assert await pool.run_async(abs, -1) == 1
-            assert threading.active_count() == before
+            assert not set(threading.enumerate()) - before
 
     asyncio.run(main())
 
@@ -251,8 +252,12 @@ def test_async_with_from_another_loop() -> None:
         (lambda pool: pool.run(abs, -1), "run_async"),
         (lambda pool: list(pool.map(abs, [-1])), "map_async"),
         (lambda pool: pool.run_on_all(tasks.pid), "run_on_all_async"),
+        (lambda pool: pool.submit(abs, -1).result(), "wrap_future"),
+        (lambda pool: pool.submit(abs, -1).exception(), "wrap_future"),
+        (lambda pool: concurrent.futures.wait([pool.submit(abs, -1)]), "wrap_future"),
+        (lambda pool: list(concurrent.futures.as_completed([pool.submit(abs, -1)])), "wrap_future"),
     ],
-    ids=["run", "map", "run_on_all"],
+    ids=["run", "map", "run_on_all", "result", "exception", "wait", "as_completed"],
 )
 def test_refuses_where_it_would_deadlock(call: Callable[[Any], Any], named: str) -> None:
     """On the thread of the loop that carries the engine, a blocking method names the other one."""
@@ -262,6 +267,21 @@ def test_refuses_where_it_would_deadlock(call: Callable[[Any], Any], named: str)
             with pytest.raises(RuntimeError, match=named):
                 call(pool)
             assert await asyncio.wait_for(pool.run_async(abs, -1), 30) == 1
+
+    asyncio.run(main())
+
+
+def test_futures_that_are_done_or_limited_need_not_refuse() -> None:
+    """Nothing has to be waited for, or not for ever."""
+
+    async def main() -> None:
+        async with Pool(1) as pool:
+            future = pool.submit(abs, -1)
+            with pytest.raises(TimeoutError):
+                future.result(0.01)
+            assert await asyncio.wait_for(asyncio.wrap_future(future), 30) == 1
+            assert future.result() == 1
+            assert list(concurrent.futures.as_completed([future])) == [future]
 
     asyncio.run(main())
 

@@ -245,3 +245,69 @@ def test_nothing_is_printed() -> None:
     """
     done = run_script(script, options=["-W", "default", "-X", "dev"])
     assert (done.stdout, done.stderr) == ("", "")
+
+
+def test_script_in_a_child_of_multiprocessing(tmp_path: Path) -> None:
+    """In a spawned child the script is another module, which no worker can import."""
+    script = """
+        import multiprocessing
+        from dataclasses import dataclass
+        from pool_client import Pool
+
+        @dataclass
+        class Point:
+            x: int
+
+        def remember(number):
+            global FACTOR
+            FACTOR = number
+
+        def times(point):
+            return Point(FACTOR * point.x)
+
+        def child():
+            with Pool(1, initializer=remember, initargs=(3,)) as pool:
+                print(pool.run(times, Point(2)), list(pool.map(times, [Point(1)])) == [Point(3)])
+
+        if __name__ == "__main__":
+            process = multiprocessing.get_context("spawn").Process(target=child)
+            process.start()
+            process.join()
+    """
+    assert run_script(script, as_file=tmp_path / "job.py").stdout == "Point(x=6) True\n"
+
+
+def test_functions_and_properties_with_a_cache() -> None:
+    """What `functools` caches can be called, used by others, sent and returned."""
+    script = """
+        import functools
+        from pool_client import Pool
+
+        @functools.cache
+        def fib(n):
+            return n if n < 2 else fib(n - 1) + fib(n - 2)
+
+        class Circle:
+            def __init__(self, radius):
+                self.radius = radius
+
+            @functools.cached_property
+            def twice(self):
+                return 2 * self.radius
+
+        def remember(n):
+            fib(n)
+
+        def known(n):
+            return fib(n), fib.cache_info().currsize
+
+        with Pool(1, initializer=remember, initargs=(9,)) as pool:
+            print(list(pool.map(fib, range(8))), pool.run(fib, 30), fib.cache_info().currsize)
+            print(pool.run(known, 20), pool.run(known, 2), pool.run(lambda: fib)(7))
+            print(pool.run(lambda circle: circle.twice, Circle(4)), pool.run(Circle, 5).twice)
+    """
+    assert run_script(script).stdout.splitlines() == [
+        "[0, 1, 1, 2, 3, 5, 8, 13] 832040 0",
+        "(6765, 21) (1, 21) 13",
+        "8 10",
+    ]

@@ -2,14 +2,16 @@
 
 import asyncio
 import itertools
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import interface_tasks as tasks
 import pytest
+from mapping.hand import HaltedClock
 
-from pool_client import Pool, RemoteException
+from pool_client import Pool, RemoteException, map_async, map_sync
 
 
 @pytest.fixture
@@ -233,19 +235,22 @@ def test_timeout_is_the_pools_own_name(pool: Any, gate: Any) -> None:
 
 def test_timeout_counts_from_the_call(pool: Any, gate: Any) -> None:
     """The time between the call and the first ``next`` counts; what is finished still comes."""
-    import time
-
     results = pool.map(tasks.pass_gate, [gate.path], timeout=0.2)
     time.sleep(0.3)
     with pytest.raises(TimeoutError):
         next(results)
 
 
-def test_timeout_keeps_earlier_results(pool: Any, gate: Any) -> None:
+def test_timeout_keeps_earlier_results(
+    pool: Any, gate: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Results that were ready are delivered before the timeout."""
+    clock = HaltedClock()
+    monkeypatch.setattr(map_sync, "_now", clock)
     items = [(n, [2], gate.path) for n in range(4)]
-    results = pool.map(tasks.pass_if, items, star=True, timeout=1.5, chunksize=1)
+    results = pool.map(tasks.pass_if, items, star=True, timeout=0.2, chunksize=1)
     assert [next(results), next(results)] == [0, 1]
+    clock.runs = True
     with pytest.raises(TimeoutError):
         next(results)
 
@@ -273,8 +278,10 @@ def test_timeout_in_map_async(pool: Any, gate: Any) -> None:
     asyncio.run(main())
 
 
-def test_timeout_while_an_async_input_pauses(pool: Any) -> None:
+def test_timeout_while_an_async_input_pauses(pool: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The timeout is noticed while nothing comes from the input."""
+    clock = HaltedClock()
+    monkeypatch.setattr(map_async, "_now", clock)
 
     async def pausing() -> AsyncIterator[int]:
         yield 1
@@ -283,8 +290,9 @@ def test_timeout_while_an_async_input_pauses(pool: Any) -> None:
     async def main() -> list[int]:
         taken = []
         with pytest.raises(TimeoutError):
-            async for result in pool.map_async(abs, pausing(), timeout=0.5):
+            async for result in pool.map_async(abs, pausing(), timeout=0.2):
                 taken.append(result)
+                clock.runs = True
         return taken
 
     assert asyncio.run(main()) == [1]

@@ -1,11 +1,10 @@
 """In a notebook: cells run inside a loop that is running already, in the same thread."""
 
-import queue
-import textwrap
-import time
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
+import cells
 import pytest
 from support import run_script
 
@@ -64,40 +63,30 @@ def test_cells_in_a_running_loop() -> None:
 
 @pytest.fixture(scope="module")
 def kernel() -> Iterator[Any]:
-    """Yield the client of a real Jupyter kernel."""
+    """Yield the client of a real Jupyter kernel, with Unix sockets: ports can be taken."""
     pytest.importorskip("ipykernel")
     manager_module = pytest.importorskip("jupyter_client.manager")
-    manager, client = manager_module.start_new_kernel(startup_timeout=40)
-    yield client
-    client.stop_channels()
-    manager.shutdown_kernel(now=True)
-
-
-def run_cell(kernel: Any, source: str, timeout: float = 40) -> str:
-    """Run a cell and return what it printed."""
-    # By default an error makes the kernel drop the cells that it was sent meanwhile.
-    cell = kernel.execute(textwrap.dedent(source), stop_on_error=False)
-    deadline = time.monotonic() + timeout
-    printed = ""
-    while True:
+    with tempfile.TemporaryDirectory() as folder:
+        manager = manager_module.KernelManager(transport="ipc", ip=f"{folder}/kernel")
+        manager.start_kernel()
+        client = manager.blocking_client()
+        client.start_channels()
         try:
-            message = kernel.get_iopub_msg(timeout=max(0.1, deadline - time.monotonic()))
-        except queue.Empty:
-            raise AssertionError(f"the cell did not end: {source}\n{printed}") from None
-        if message["parent_header"].get("msg_id") != cell:
-            continue
-        content = message["content"]
-        if message["msg_type"] == "stream":
-            printed += content["text"]
-        elif message["msg_type"] == "error":
-            raise AssertionError("\n".join(content["traceback"]))
-        elif message["msg_type"] == "status" and content["execution_state"] == "idle":
-            return printed
+            client.wait_for_ready(timeout=60)
+            yield client
+        finally:
+            client.stop_channels()
+            manager.shutdown_kernel(now=True)
+
+
+def printed_by(kernel: Any, source: str, timeout: float = 40) -> str:
+    """Run a cell and return what it printed."""
+    return next(printed for ended, printed in cells.run_cell(kernel, source, timeout) if ended)
 
 
 def test_real_kernel(kernel: Any) -> None:
     """The same cells give the same output in a real ipykernel."""
-    assert "".join(run_cell(kernel, cell) for cell in CELLS.values()) == OUTPUT
+    assert "".join(printed_by(kernel, cell) for cell in CELLS.values()) == OUTPUT
 
 
 def test_redefined_function_in_a_kernel(kernel: Any) -> None:
@@ -108,12 +97,12 @@ def test_redefined_function_in_a_kernel(kernel: Any) -> None:
         "def f():\n    return 'new'\nprint(pool.run(f))",
         "pool.shutdown()",
     ]
-    assert "".join(run_cell(kernel, cell) for cell in cells) == "old\nnew\n"
+    assert "".join(printed_by(kernel, cell) for cell in cells) == "old\nnew\n"
 
 
 def test_error_in_a_cell(kernel: Any) -> None:
     """An error in a task is shown in the cell, and the next cell works."""
-    run_cell(kernel, "from pool_client import Pool\npool = Pool(1)")
+    printed_by(kernel, "from pool_client import Pool\npool = Pool(1)")
     with pytest.raises(AssertionError, match="ZeroDivisionError"):
-        run_cell(kernel, "pool.run(lambda: 1 / 0)")
-    assert run_cell(kernel, "print(pool.run(abs, -1))\npool.shutdown()") == "1\n"
+        printed_by(kernel, "pool.run(lambda: 1 / 0)")
+    assert printed_by(kernel, "print(pool.run(abs, -1))\npool.shutdown()") == "1\n"

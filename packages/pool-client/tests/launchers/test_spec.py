@@ -28,6 +28,9 @@ from pool_client.launchers import HostSpec, parse
             HostSpec("ssh", "box", 2, options={"python": "/opt/py", "x": "a b"}),
         ),
         ("ssh://box/2?", HostSpec("ssh", "box", 2)),
+        ("box/auto", HostSpec("spawner", "box", 0)),
+        ("local/auto", HostSpec("local", "local", 0)),
+        ("ssh://me@box:22/auto?a=b", HostSpec("ssh", "box", 0, "me", 22, {"a": "b"})),
     ],
 )
 def test_hosts(text, spec):
@@ -41,6 +44,8 @@ def test_hosts(text, spec):
         "box",
         "box/",
         "box/x",
+        "box/Auto",
+        "box/auto4",
         "/4",
         "box/-4",
         "box:port/4",
@@ -68,6 +73,7 @@ def test_what_is_not_a_host(text):
         ("box:0/4", "port 0"),
         ("box:65536/4", "port 65536"),
         ("box/0", "at least one worker"),
+        ("box/00", "at least one worker"),
     ],
 )
 def test_hosts_that_are_refused(text, words):
@@ -87,6 +93,6 @@ def test_any_text_is_a_host_or_a_clear_error(text):
     except ValueError as error:
         assert repr(text) in str(error)
     else:
-        assert spec.workers > 0
+        assert spec.workers > 0 or text.rstrip().partition("?")[0].endswith("/auto")
         assert not spec.host.startswith("-")
         assert not spec.user.startswith("-")

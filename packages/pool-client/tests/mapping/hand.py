@@ -1,6 +1,7 @@
 """What the tests of the map share: a flow over an engine that is run by hand."""
 
 import itertools
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -40,6 +41,22 @@ class Clock:
     def __call__(self) -> int:
         self.now += self.step
         return self.now
+
+
+class HaltedClock:
+    """The monotonic clock in ns; it stands still until ``runs`` is set."""
+
+    def __init__(self) -> None:
+        self.runs = False
+        self._begin: int | None = None
+
+    def __call__(self) -> int:
+        if not self.runs:
+            return 0
+        now = time.monotonic_ns()
+        if self._begin is None:
+            self._begin = now
+        return now - self._begin
 
 
 def make_feed(flow: Flow, rows: Any = None, clock: Clock | None = None) -> Feed:

@@ -174,6 +174,23 @@ def test_depth_covers_a_wait() -> None:
     assert grown(10_000).depth(2) == DEPTH * 2
 
 
+def test_depth_covers_a_slow_line() -> None:
+    # 8,192 items of 50 ns take 0.4 ms: what goes there and back in 40 ms is a hundred chunks.
+    near, far = (grown(50).depth(2, delay) for delay in (0, 40 * MS))
+    assert near == DEEP * 2
+    assert 2 * 100 < far < 2 * 250
+    assert grown(50).ahead(2, 40 * MS) >= far * MOST
+    assert grown(1, chunksize=1).depth(2, 40 * MS) == MOST_CHUNKS
+    assert grown(100 * MS, chunksize=1).depth(2, 40 * MS) == DEPTH * 2
+    assert Policy().depth(2, 40 * MS) == DEPTH * 2
+
+
+def test_on_a_slow_line_too_chunks_grow_first() -> None:
+    policy = Policy()
+    policy.finished(1, 100, 10, 1)
+    assert policy.depth(2, 40 * MS) == DEPTH * 2
+
+
 def test_depth_waits_for_growth() -> None:
     policy = Policy()
     policy.finished(1, 100, 10, 1)

@@ -1,15 +1,26 @@
 """This machine: ``pool-worker`` as a child process."""
 
 import contextlib
+import fcntl
 import json
 import os
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from typing import Any
 
-from pool_client.errors import HostError
-from pool_client.launchers.base import HostSpec, Launched
+from pool_client.errors import HostError, describe_exit
+from pool_client.launchers.base import HostSpec, Launched, Order
+from pool_client.launchers.bootstrap import PACKAGES
+from pool_client.patience import Patience
+
+#: What the interpreter runs: ``-m pool_worker``, which it also finds in the folders that are named
+#: after the first argument. Not in front: a random.py there must not shadow the standard library's.
+_PROGRAM = (
+    "import runpy, sys; sys.path += sys.argv[2:]; del sys.argv[2:]; "
+    "runpy.run_module('pool_worker', run_name='__main__', alter_sys=True)"
+)
 
 #: How much of the standard error is kept, in bytes.
 _TAIL = 8192
@@ -20,19 +31,21 @@ _PATIENCE = 5.0
 class LocalLauncher:
     """Starts ``pool-worker`` with this interpreter."""
 
-    def launch(self, spec: HostSpec, settings: dict[str, Any]) -> Launched:
+    local = True
+
+    async def launch(self, spec: HostSpec, order: Order) -> Launched:
         """Start the program; it also ends when this process does, whoever holds its pipes."""
-        try:
-            stderr = os.dup(2)
-        except OSError:
-            stderr = os.open(os.devnull, os.O_WRONLY)
-        local = {**settings, "client_pid": os.getpid(), "stderr": stderr}
-        # -P: a random.py in the working directory must not shadow the standard library's.
-        command = [sys.executable, "-P", "-m", "pool_worker", "--launch"]
+        if spec.options:
+            raise HostError(spec.name, "local workers take no options: they run this Python")
+        stderr = _standard_error()
+        settings = {**order.settings, "client_pid": os.getpid(), "stderr": stderr}
+        # -P: nor must one in the working directory.
+        command = [sys.executable, *_options(), "-P", "-c", _PROGRAM, "--launch", *_folders()]
         try:
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
+                stdout=None if _is_stream(1) else subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 pass_fds=(stderr,),
                 start_new_session=True,
@@ -41,7 +54,38 @@ class LocalLauncher:
             raise HostError(spec.name, f"cannot start {command[0]}: {error}") from error
         finally:
             os.close(stderr)
-        return _Child(process, local)
+        return _Child(process, settings)
+
+
+def _options() -> list[str]:
+    """The interpreter's own options, such as -O and -W, that tasks should meet too.
+
+    What -v says would fill the pipe of the standard error, which is seldom read.
+    """
+    options: list[str] = getattr(subprocess, "_args_from_interpreter_flags", list)()
+    return [option for option in options if not option.startswith("-v")]
+
+
+def _folders() -> list[str]:
+    """Where this process has found the program, which may be on a path of its own making."""
+    specs = [find_spec(package) for package in PACKAGES]
+    places = [place for spec in specs if spec for place in spec.submodule_search_locations or ()]
+    return list(dict.fromkeys(map(os.path.dirname, places)))
+
+
+def _is_stream(descriptor: int) -> bool:
+    """False if it is closed, or has been taken for a file that no other program is to inherit."""
+    try:
+        return os.get_inheritable(descriptor)
+    except OSError:
+        return False
+
+
+def _standard_error() -> int:
+    """A copy of this process's, or of nowhere, whose number is not that of a standard stream."""
+    with open(os.devnull, "wb") as null:
+        source = 2 if _is_stream(2) else null.fileno()
+        return fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, 3)
 
 
 class _Child:
@@ -54,13 +98,14 @@ class _Child:
         self._stderr = process.stderr
         self._tail = b""
         os.set_blocking(self._stderr.fileno(), False)
-        with contextlib.suppress(OSError):  # it has ended already; exit_code says why
+        with contextlib.suppress(OSError):  # it has ended already; ``ended`` says why
             self._stdin.write(json.dumps(settings).encode() + b"\n")
             self._stdin.flush()
 
-    def exit_code(self) -> int | None:
+    def ended(self) -> str | None:
         """How the program ended; None while it runs."""
-        return self._process.poll()
+        code = self._process.poll()
+        return None if code is None else f"pool-worker has ended: {describe_exit(code)}"
 
     def errors(self) -> str:
         """The tail of its standard error so far."""
@@ -81,8 +126,8 @@ class _Child:
     def close(self) -> None:
         """Let go of the pipes and reap the program, which is about to end or has ended."""
         self.hang_up()
-        deadline = time.monotonic() + _PATIENCE
-        while self._process.poll() is None and time.monotonic() < deadline:
+        patience = Patience(_PATIENCE)
+        while self._process.poll() is None and not patience.over():
             time.sleep(0.002)
         if self._process.poll() is None:
             self.kill()

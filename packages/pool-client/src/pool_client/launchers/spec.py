@@ -1,6 +1,6 @@
 """Host strings: ``[scheme://][user@]host[:port]/n[?option=value&…]``.
 
-IPv6 addresses stand in brackets.
+IPv6 addresses stand in brackets; ``n`` may be ``auto``: as many workers as the host has CPUs.
 """
 
 import re
@@ -13,7 +13,7 @@ _SPEC = re.compile(
     r"(?:(?P<user>[^@/\s]+)@)?"
     r"(?P<host>\[[0-9A-Fa-f:.]+(?:%[\w.-]+)?\]|[^@/:\s\[\]]+)"
     r"(?::(?P<port>\d+))?"
-    r"/(?P<workers>\d+)"
+    r"/(?P<workers>\d+|auto)"
     r"(?:\?(?P<options>.*))?"
 )
 
@@ -24,7 +24,7 @@ def parse(text: str) -> HostSpec:
     if match is None:
         raise ValueError(
             f"{text!r} is not a host; write local/4, ssh://user@host:22/8 or host:8899/8 "
-            "(the last number is how many workers)"
+            "(the last number is how many workers; auto: one for each CPU)"
         )
     host = match["host"].strip("[]")
     user = match["user"] or ""
@@ -33,8 +33,8 @@ def parse(text: str) -> HostSpec:
     port = int(match["port"]) if match["port"] else None
     if port is not None and not 0 < port < 65536:
         raise ValueError(f"{text!r}: port {port} is not between 1 and 65535")
-    workers = int(match["workers"])
-    if not workers:
+    workers = 0 if match["workers"] == "auto" else int(match["workers"])
+    if not workers and match["workers"] != "auto":
         raise ValueError(f"{text!r}: a host needs at least one worker")
     scheme = match["scheme"] or (
         "local" if host == "local" and not user and not port else "spawner"

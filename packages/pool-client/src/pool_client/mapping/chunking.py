@@ -19,6 +19,9 @@ MOST = 8192
 DEPTH = 3
 DEEP = 8
 DEEPEST = 1024
+#: Work that is out beside that on a line with a delay, as a multiple of the delay: what is on its
+#: way there and back, and as much that waits for the next write.
+COVER = 2.0
 #: Chunks out in all, unless DEPTH asks for more.
 MOST_CHUNKS = 16_384
 #: Chunks' worth of items for each worker that may be read ahead, and items in any case.
@@ -125,17 +128,21 @@ class Policy:
             size = min(size, max(self._shortest(), -(-unread // (workers * DEPTH))))
         return max(1, size)
 
-    def depth(self, workers: int) -> int:
-        """Chunks that should be out."""
+    def depth(self, workers: int, delay: float = 0.0) -> int:
+        """Chunks that should be out; ``delay`` is the round trip to the workers, ns."""
         if self._item_nanos is None:
             return DEPTH * workers
-        size, most = self._fixed, DEEPEST
+        size, most, growing = self._fixed, DEEPEST, False
         if size is None:
             size = self.size(workers)
             # Chunks that can grow do so before there are more of them.
-            most = DEPTH if self._growing and size == self._grown else DEEP
-        each = READY / (self._item_nanos * size + OVERHEAD)
-        return max(DEPTH * workers, min(int(each * workers), most * workers, MOST_CHUNKS))
+            growing = self._growing and size == self._grown
+            most = DEPTH if growing else DEEP
+        nanos = self._item_nanos * size + OVERHEAD
+        each = min(READY / nanos, most)
+        if not growing:
+            each += COVER * delay / nanos
+        return max(DEPTH * workers, min(int(each * workers), MOST_CHUNKS))
 
     def batch(self, size: int, count: int, known: bool) -> int:
         """Of ``count`` chunks of this size, how many may be read at once, before any is sent.
@@ -147,12 +154,12 @@ class Policy:
         # Reading so many takes so little time that the first need not go ahead.
         return max(1, min(count, BATCH, int(BATCH_NANOS / (size * self._read_nanos + 1))))
 
-    def ahead(self, workers: int) -> int:
-        """Items that may be read ahead of the results that were taken."""
+    def ahead(self, workers: int, delay: float = 0.0) -> int:
+        """Items that may be read ahead of the results that were taken; ``delay`` as for depth."""
         if self._buffersize is not None:
             return self._buffersize
         size = self._fixed or self._grown
-        wanted = max(AHEAD_ITEMS, AHEAD * workers * size, 2 * self.depth(workers) * size)
+        wanted = max(AHEAD_ITEMS, AHEAD * workers * size, 2 * self.depth(workers, delay) * size)
         least = self._fixed * (workers + 1) if self._fixed is not None else 1
         return max(min(wanted, self._ahead_by_bytes(workers)), least)
 

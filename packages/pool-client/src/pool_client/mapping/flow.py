@@ -106,12 +106,13 @@ class Flow:
             return 0, 0
         workers = self._chunks.workers
         policy = self.policy
-        count = policy.depth(workers) - self.unfinished
+        delay = self._chunks.delay
+        count = policy.depth(workers, delay) - self.unfinished
         if count <= 0:
             return 0, 0
         size = policy.size(workers, self.unread)
         if not self.whole:
-            count = min(count, (policy.ahead(workers) - self.read + self.taken) // size)
+            count = min(count, (policy.ahead(workers, delay) - self.read + self.taken) // size)
         return size, max(count, 0)
 
     @property
@@ -123,7 +124,8 @@ class Flow:
         """How many items may be read ahead, and how many can soon be submitted."""
         workers = self._chunks.workers
         policy = self.policy
-        return policy.ahead(workers), max(2 * policy.size(workers), DEPTH * workers)
+        ahead = policy.ahead(workers, self._chunks.delay)
+        return ahead, max(2 * policy.size(workers), DEPTH * workers)
 
     def _absorb(self) -> None:
         arrived, policy = self.arrived, self.policy

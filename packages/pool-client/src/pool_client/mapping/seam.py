@@ -54,6 +54,10 @@ class Chunks(Protocol):
     def workers(self) -> int:
         """How many workers the pool has now, at least 1."""
 
+    @property
+    def delay(self) -> float:
+        """The round trip to a worker, on average, in ns; 0 if they are all on this machine."""
+
     def submit_chunk(self, items: list[Any], done: Callable[[Delivery], None]) -> ChunkHandle:
         """Pack a chunk in this thread and queue it. ``done`` is called once, from any thread."""
 

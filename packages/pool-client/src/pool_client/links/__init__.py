@@ -1,0 +1,1 @@
+"""Connections: who may connect, how bytes come and go, TLS."""
