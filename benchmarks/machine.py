@@ -94,7 +94,8 @@ def fork_sleeper(
     try:
         time.sleep(max(0.0, begin - time.monotonic()))
         count = 0
-        while time.monotonic() < end:
+        # Once in any case: a process that was started too late says so by a low number.
+        while not count or time.monotonic() < end:
             nap(NAP)
             count += 1
         struct.pack_into("Q", area, 8 * number, count)

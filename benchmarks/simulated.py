@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pool_client.launchers import HostSpec, Order
 from pool_protocol import Connection, DialerHandshake, Identity, Role, State, __version__
 from pool_protocol import messages as m
 
@@ -48,9 +49,11 @@ def registered() -> Iterator[None]:
 class Launcher:
     """Starts this module as a program."""
 
-    def launch(self, spec: Any, settings: dict[str, Any]) -> "Launched":
+    local = True
+
+    async def launch(self, spec: HostSpec, order: Order) -> "Launched":
         """Start it and hand over the settings."""
-        return Launched(settings)
+        return Launched(order.settings)
 
 
 class Launched:
@@ -65,9 +68,10 @@ class Launched:
         self.process.stdin.write(json.dumps(settings).encode() + b"\n")
         self.process.stdin.flush()
 
-    def exit_code(self) -> int | None:
+    def ended(self) -> str | None:
         """How the program ended; None while it runs."""
-        return self.process.poll()
+        code = self.process.poll()
+        return None if code is None else f"the simulation ended with code {code}"
 
     def errors(self) -> str:
         """Nothing: its standard error is ours."""
@@ -187,7 +191,7 @@ class Control(Peer):
     def opened(self) -> None:
         """Say who this host is."""
         name = str(self.program.settings["host"])
-        self.connection.send(m.HostReady(os.getpid(), name, PYTHON, __version__, 1))
+        self.connection.send(m.HostReady(os.getpid(), name, PYTHON, __version__, 1, 0))
 
     def handle(self, messages: list[m.Message]) -> None:
         """Start, recall and end workers."""

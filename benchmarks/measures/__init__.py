@@ -41,4 +41,6 @@ MEASURES = {
     "many": Measure("many", "measure", 120),
     "simulated": Measure("simulated", "measure", 150),
     "naps": Measure("naps", "measure", 120),
+    "links": Measure("links", "measure", 180),
+    "links-ssh": Measure("links", "large", 120),
 }

@@ -1,12 +1,15 @@
 """What /proc says about this process."""
 
 import os
+import subprocess
+import sys
 
 from benchmarks.processes import own_processor_time, processor_time, resident, unshared
 
 
 def test_memory_of_this_process() -> None:
-    assert 1 < unshared(os.getpid()) <= resident() + 1
+    # The kernel adds up the two in ways of which one is not exact.
+    assert 1 < unshared(os.getpid()) < 2 * resident()
 
 
 def test_memory_that_is_taken_is_seen() -> None:
@@ -17,7 +20,14 @@ def test_memory_that_is_taken_is_seen() -> None:
 
 
 def test_work_takes_processor_time() -> None:
-    before, ours = processor_time(os.getpid()), own_processor_time()
+    before = own_processor_time()
     sum(range(3_000_000))
-    assert processor_time(os.getpid()) > before
-    assert own_processor_time() > ours
+    assert own_processor_time() > before
+    # In a process of its own: threads of this one may end, and take their time with them.
+    script = "sum(range(3_000_000)); print(flush=True); input()"
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        assert processor_time(child.pid) > 0.005
+        child.communicate(b"\n")
