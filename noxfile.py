@@ -3,6 +3,7 @@
 ``python3 noxfile.py check`` needs nothing but Python 3.11 or newer; it makes its own environment.
 """
 
+import contextlib
 import os
 import shutil
 import sys
@@ -12,7 +13,8 @@ ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT))
 
 from tools import bootstrap, pythons  # noqa: E402  (found through the line above)
-from tools.check import ON_ONE_PYTHON, PACKAGES, REPORTS  # noqa: E402
+from tools import cluster as containers  # noqa: E402
+from tools.reports import PACKAGES, REPORTS  # noqa: E402
 
 if __name__ == "__main__":
     sys.exit(bootstrap.main(sys.argv[1:]))
@@ -22,6 +24,8 @@ import nox  # noqa: E402  (the script above runs without it)
 os.environ.update(bootstrap.environment(os.environ))
 # Hypothesis then runs its examples in a fixed order and without a deadline for each.
 os.environ["CI"] = "true"
+# Else each of the thousands of programs that tests start compiles all modules anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 nox.options.default_venv_backend = "uv"
 nox.options.sessions = ["check"]
 
@@ -100,6 +104,8 @@ def types(session: nox.Session) -> None:
             session.error(f"{name} has no py.typed")
     session.run("mypy", *(f"--package={name}" for name in IMPORTS))
     session.run("mypy", "--exclude=/tests/", "noxfile.py", "tools")
+    paths = ("integration", "packages/pool-client/tests", ".")
+    session.run("mypy", "integration", env={"MYPYPATH": os.pathsep.join(paths)})
 
 
 @nox.session
@@ -115,6 +121,28 @@ def jobs(session: nox.Session) -> None:
     install_tools(session, "tests")
     install_packages(session, *nox.project.dependency_groups(PROJECT, "bench"), test=False)
     session.run("pytest", report("jobs"), *(session.posargs or ["examples", "benchmarks"]))
+
+
+@nox.session(venv_backend="none")
+def cluster(session: nox.Session) -> None:
+    """The cluster of containers: builds what it needs and starts it; ``cluster down`` ends it."""
+    session.run(sys.executable, "-m", "tools.cluster", *session.posargs)
+
+
+@nox.session
+def integration(session: nox.Session) -> None:
+    """Whole clusters: of containers where Docker answers, on loopback in any case."""
+    install_tools(session, "integration")
+    install_packages(session, test=False)
+    # The tests wait most of the time, each for a cluster of its own.
+    run = ["pytest", report("integration"), "--numprocesses=6", "--dist=worksteal"]
+    with contextlib.ExitStack() as stack:
+        if reason := containers.why_not():
+            session.warn(f"on loopback only. {reason}")
+        else:
+            stack.enter_context(containers.images())
+        stack.enter_context(session.chdir("integration"))
+        session.run(*run, *session.posargs)
 
 
 @nox.session(venv_backend="none")
@@ -159,11 +187,11 @@ def coverage(session: nox.Session) -> None:
     modules = pure_modules()
     tests: list[Path] = []
     for module in modules:
-        stem = module.removeprefix("pool_client.").replace(".", "_")
+        name = module.rpartition(".")[2]
         folder = client / "tests"
-        found = sorted([*folder.glob(f"test_{stem}*.py"), *folder.glob(f"{stem}/**/test_*.py")])
+        found = sorted([*folder.glob(f"test_{name}*.py"), *folder.glob(f"{name}/**/test_*.py")])
         if not found:
-            session.error(f"{module} has no tests/test_{stem}*.py or tests/{stem}/test_*.py")
+            session.error(f"{module} has no tests/test_{name}*.py or tests/{name}/test_*.py")
         tests += found
     patterns = [f"{module.replace('.', '/')}{end}" for module in modules for end in (".py", "/*")]
     measure(session, client, list(dict.fromkeys(tests)), *patterns)
@@ -188,21 +216,20 @@ def measure(session: nox.Session, package: Path, tests: list[Path], *patterns: s
 @nox.session(venv_backend="none")
 @nox.parametrize("package", PACKAGES, ids=PACKAGES)
 def packages(session: nox.Session, package: str) -> None:
-    """The tests of one package through tox, on every Python found; arguments go to pytest.
-
-    Without arguments, the folders in ON_ONE_PYTHON are tested on the oldest Python only.
-    """
+    """The tests of one package through tox, on every Python found; arguments go to pytest."""
+    failed = []
     for python in FOUND:
         session.log(f"{package} on Python {python.full}")
-        arguments = list(session.posargs)
-        if not arguments and python != FOUND[0] and package in ON_ONE_PYTHON:
-            session.warn(f"without {ON_ONE_PYTHON[package]}: it runs on {FOUND[0].full} only")
-            arguments = [f"--ignore={ON_ONE_PYTHON[package]}"]
-        session.run(
-            *[sys.executable, "-m", "tox", "run", "--quiet", "-e", python.tox_name],
-            *["-c", f"packages/{package}/tox.ini", "--"],
-            *[report(f"{package}-{python.minor}"), *arguments],
-        )
+        try:
+            session.run(
+                *[sys.executable, "-m", "tox", "run", "--quiet", "-e", python.tox_name],
+                *["-c", f"packages/{package}/tox.ini", "--"],
+                *[report(f"{package}-{python.minor}"), *session.posargs],
+            )
+        except nox.command.CommandFailed:
+            failed.append(python.full)
+    if failed:
+        session.error(f"{package} failed on Python {', '.join(failed)}")
 
 
 def run_tests(session: nox.Session, *arguments: str) -> None:

@@ -22,6 +22,7 @@ USAGE = """usage: python3 noxfile.py COMMAND [ARGUMENT ...]
   demo     set everything up and run the main job: examples/demo.py
   check    set everything up and run every check
   bench    measure this pool against others
+  cluster  build and start the cluster of containers; cluster down ends it
   SESSION  run one session of nox, such as lint, with ARGUMENTs after its name passed to it
   -OPTION  anything that begins with a dash goes to nox as it is: -l lists the sessions
 """

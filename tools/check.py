@@ -1,24 +1,35 @@
-"""Run every check, stop at the first that fails, and say at the end what was checked and what not.
+"""Run every check, and say at the end what was checked, what not, and what failed.
 
 Run it as ``python3 noxfile.py check``, which sets up what it needs.
 """
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from xml.etree import ElementTree
 
 from tools.bootstrap import ROOT
+from tools.cluster import why_not
+from tools.needs import docker_answers, provide, wanted
 from tools.pythons import EXPECTED, Python, find
-
-REPORTS = ROOT / ".reports"
-PACKAGES = ("pool-protocol", "pool-worker", "pool-spawner", "pool-client")
+from tools.repeats import describe_unstable, unstable
+from tools.reports import (
+    PACKAGES,
+    REPORTS,
+    Counts,
+    Failure,
+    describe,
+    read_failures,
+    read_report,
+    read_skips,
+)
 
 # The quick ones first, and the packages in the order in which they depend on each other.
 SESSIONS = (
@@ -30,13 +41,12 @@ SESSIONS = (
     "wheels",
     "coverage",
     "jobs",
+    "integration",
     *(f"packages({package})" for package in PACKAGES),
 )
 
-ON_ONE_PYTHON = {"pool-client": "tests/faults"}
-"""Folders of tests that run on the oldest Python only: on each, a check would take too long."""
-
-_DOCKER_SECONDS = 30
+NEED_PROGRAMS = frozenset(("integration", "packages(pool-client)"))
+"""The sessions for which programs outside Python are installed where that is possible."""
 
 
 @dataclass(frozen=True)
@@ -45,71 +55,38 @@ class Outcome:
 
     Attributes:
         session: Its name.
-        passed: Whether it succeeded; None if it was not run.
+        passed: Whether it succeeded.
         seconds: How long it took.
     """
 
     session: str
-    passed: bool | None
+    passed: bool
     seconds: float = 0.0
 
 
-@dataclass(frozen=True)
-class Counts:
-    """How many tests ended how.
+@contextlib.contextmanager
+def images_meanwhile() -> Iterator[None]:
+    """Build the cluster's images beside the sessions of the block, of which most use one core.
 
-    Attributes:
-        passed: Tests that passed.
-        failed: Tests that failed or could not be set up.
-        skipped: Tests that were skipped or expected to fail.
+    The session that uses them waits until they are built; it says so if they cannot be, and it
+    builds them itself.
     """
-
-    passed: int = 0
-    failed: int = 0
-    skipped: int = 0
-
-    def __add__(self, other: "Counts") -> "Counts":
-        """Add up two counts."""
-        return Counts(
-            self.passed + other.passed, self.failed + other.failed, self.skipped + other.skipped
-        )
-
-
-def read_report(path: Path) -> Counts:
-    """Read how many tests ended how.
-
-    Args:
-        path: A report of pytest in JUnit's format.
-
-    Returns:
-        The counts.
-    """
-    total = Counts()
-    for suite in ElementTree.parse(path).getroot().iter("testsuite"):
-        tests, failures, errors, skipped = (
-            int(suite.get(name, "0")) for name in ("tests", "failures", "errors", "skipped")
-        )
-        failed = failures + errors
-        # A test that passes and then fails to clean up is reported as one test and one error.
-        total += Counts(max(tests - failed - skipped, 0), failed, skipped)
-    return total
-
-
-def read_skips(path: Path) -> Counter[str]:
-    """Read why tests were skipped.
-
-    Args:
-        path: A report of pytest in JUnit's format.
-
-    Returns:
-        How many tests were skipped for each reason.
-    """
-    skips = ElementTree.parse(path).getroot().iter("skipped")
-    return Counter(skip.get("message", "no reason given") for skip in skips)
+    command = [sys.executable, "-m", "tools.cluster", "images"]
+    nothing = subprocess.DEVNULL
+    build = subprocess.Popen(
+        command, cwd=ROOT, stdin=nothing, stdout=nothing, stderr=nothing, start_new_session=True
+    )
+    try:
+        yield
+    finally:
+        # Its own children too: a check that is over, or was interrupted, goes on with nothing.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(build.pid, signal.SIGTERM)
+        build.wait()
 
 
 def run_sessions(sessions: Iterable[str]) -> list[Outcome]:
-    """Run sessions of nox one after the other, up to the first that fails.
+    """Run sessions of nox one after the other, all of them, whichever fail.
 
     Args:
         sessions: Their names.
@@ -119,9 +96,6 @@ def run_sessions(sessions: Iterable[str]) -> list[Outcome]:
     """
     outcomes: list[Outcome] = []
     for session in sessions:
-        if any(outcome.passed is False for outcome in outcomes):
-            outcomes.append(Outcome(session, None))
-            continue
         start = time.monotonic()
         code = subprocess.call([sys.executable, "-m", "nox", "--session", session], cwd=ROOT)
         outcomes.append(Outcome(session, code == 0, time.monotonic() - start))
@@ -146,23 +120,6 @@ def tested(pythons: Iterable[Python], reports: Path, packages: Sequence[str]) ->
     ]
 
 
-def docker_answers() -> bool:
-    """Tell whether containers can be started here.
-
-    Returns:
-        True if Docker is installed and its server answers.
-    """
-    if not shutil.which("docker"):
-        return False
-    try:
-        done = subprocess.run(
-            ["docker", "info"], capture_output=True, timeout=_DOCKER_SECONDS, check=False
-        )
-    except (OSError, subprocess.SubprocessError):
-        return False
-    return done.returncode == 0
-
-
 def describe_pythons(found: Sequence[Python], done: Sequence[Python]) -> list[str]:
     """Say which Pythons were tested and which were not.
 
@@ -175,12 +132,6 @@ def describe_pythons(found: Sequence[Python], done: Sequence[Python]) -> list[st
     """
     names = ", ".join(python.full for python in done) or "NONE"
     lines = [f"Python tested: {names}"]
-    if len(done) > 1:
-        lines += [
-            f"!!! {package}/{folder} ran on Python {done[0].full} ONLY; on every Python: "
-            f'python3 noxfile.py -s "packages({package})" -- tests'
-            for package, folder in ON_ONE_PYTHON.items()
-        ]
     known = {python.minor for python in found}
     lines += [
         f"!!! Python {minor} was NOT TESTED: it is not on this machine"
@@ -197,30 +148,61 @@ def describe_pythons(found: Sequence[Python], done: Sequence[Python]) -> list[st
     return lines
 
 
-def closing(outcomes: Sequence[Outcome], counts: Counts, skips: Counter[str]) -> list[str]:
-    """Say how the sessions ended, and close with a line of counts.
+def find_unstable(
+    outcomes: Sequence[Outcome], failures: Sequence[Failure], found: Sequence[Python]
+) -> bool:
+    """Run what failed again, if that could excuse all of it.
+
+    Args:
+        outcomes: Those of the sessions.
+        failures: The tests that failed.
+        found: The Pythons that this machine has.
+
+    Returns:
+        Whether nothing failed but tests that pass when they run again.
+    """
+    failed = [outcome.session for outcome in outcomes if not outcome.passed]
+    packages = [package for package in PACKAGES if f"packages({package})" in failed]
+    # A run that ended before it wrote its report has failed, whatever its tests do.
+    complete = len(tested(found, REPORTS, packages)) == len(found)
+    return complete and unstable(failures, failed)
+
+
+def closing(
+    outcomes: Sequence[Outcome],
+    counts: Counts,
+    skips: Counter[str],
+    failures: Sequence[Failure] = (),
+    *,
+    repeat: bool = True,
+) -> list[str]:
+    """Say how the sessions ended and what failed, and close with a line of counts.
 
     Args:
         outcomes: Those of the sessions.
         counts: Those of all tests.
         skips: Why tests were skipped.
+        failures: The tests that failed.
+        repeat: Whether what failed fails again; if not, it counts as passed.
 
     Returns:
         Lines. The counts of the last one hold each test, and each session as one more, so that a
         session that fails without a failed test shows there too.
     """
-    words = {True: "passed", False: "FAILED", None: "not run"}
+    word = "FAILED" if repeat else "UNSTABLE"
     lines = [
-        f"  {outcome.session:<26}{words[outcome.passed]:<10}{outcome.seconds:>8.1f} s"
+        f"  {outcome.session:<26}{'passed' if outcome.passed else word:<10}"
+        f"{outcome.seconds:>8.1f} s"
         for outcome in outcomes
     ]
-    passed = counts.passed + sum(outcome.passed is True for outcome in outcomes)
-    failed = counts.failed + sum(outcome.passed is False for outcome in outcomes)
-    total = sum(outcome.seconds for outcome in outcomes)
-    lines.append(f"  {'all':<36}{total:>8.1f} s")
+    unsuccessful = [outcome.session for outcome in outcomes if not outcome.passed]
+    total = counts.passed + counts.failed + len(outcomes)
+    failed = counts.failed + len(unsuccessful) if repeat else 0
+    lines.append(f"  {'all':<36}{sum(outcome.seconds for outcome in outcomes):>8.1f} s")
     lines += [f"  skipped {number} times: {reason}" for reason, number in skips.most_common()]
+    lines += describe(failures, unsuccessful) if repeat else describe_unstable(failures)
     lines.append(f"tests and sessions, each counted as one; tests skipped: {counts.skipped}")
-    lines.append(f"{passed} passed, {failed} failed")
+    lines.append(f"{total - failed} passed, {failed} failed")
     return lines
 
 
@@ -234,21 +216,33 @@ def main(arguments: Sequence[str]) -> int:
         0 if all passed, else 1.
     """
     shutil.rmtree(REPORTS, ignore_errors=True)
-    outcomes = run_sessions(arguments or SESSIONS)
+    sessions = arguments or SESSIONS
+    docker = docker_answers()
+    missing = provide(wanted(docker)) if NEED_PROGRAMS.intersection(sessions) else []
+    with contextlib.ExitStack() as stack:
+        if "integration" in sessions and not why_not():
+            stack.enter_context(images_meanwhile())
+        outcomes = run_sessions(sessions)
+    # Read before anything runs again, and writes its own.
     reports = sorted(REPORTS.glob("*.xml"))
     counts = sum(map(read_report, reports), Counts())
     skips = sum(map(read_skips, reports), Counter[str]())
+    failures = [failure for path in reports for failure in read_failures(path)]
     found = find(os.environ["PATH"])
+    done = tested(found, REPORTS, PACKAGES)
+    repeat = not find_unstable(outcomes, failures, found)
     print("\n" + "=" * 78)
-    for line in describe_pythons(found, tested(found, REPORTS, PACKAGES)):
+    for line in describe_pythons(found, done):
         print(line)
-    if docker_answers():
+    if docker:
         print("Docker: answers")
     else:
         print("!!! Docker is MISSING or does not answer: tests that need containers cannot run")
-    for line in closing(outcomes, counts, skips):
+    for line in missing:
+        print(line)
+    for line in closing(outcomes, counts, skips, failures, repeat=repeat):
         print(line, flush=True)
-    return 0 if all(outcome.passed for outcome in outcomes) else 1
+    return 1 if repeat and not all(outcome.passed for outcome in outcomes) else 0
 
 
 if __name__ == "__main__":

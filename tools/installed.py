@@ -12,8 +12,8 @@ from pathlib import Path
 
 SECONDS = 60
 
-PROGRAMS = {"pool-worker": 0, "pool-spawner": 2}
-"""What each package's program exits with when it runs without arguments."""
+PROGRAMS: dict[str, list[str]] = {"pool-worker": [], "pool-spawner": ["--help"]}
+"""Arguments with which each package's program ends at once, and with 0."""
 
 
 def find_faults(package: str) -> list[str]:
@@ -42,11 +42,12 @@ def find_faults(package: str) -> list[str]:
         faults.append(f"{package} installs more than itself: {', '.join(strays)}")
     if package in PROGRAMS:
         program = Path(sys.executable).parent / package
-        for command in ([str(program)], [sys.executable, "-I", "-m", name]):
+        for way in ([str(program)], [sys.executable, "-I", "-m", name]):
+            command = [*way, *PROGRAMS[package]]
             done = subprocess.run(
                 command, capture_output=True, text=True, timeout=SECONDS, check=False
             )
-            if done.returncode != PROGRAMS[package]:
+            if done.returncode:
                 output = (done.stdout + done.stderr).strip()
                 faults.append(f"{' '.join(command)} exits {done.returncode}: {output}")
     return faults

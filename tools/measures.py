@@ -28,7 +28,7 @@ SMALL_MODULE = 10
 MANY_PARAMETERS = {"pool_client.pool.Pool.__init__"}
 """The one constructor that its predecessors' users already know with all its parameters."""
 
-PURE = re.compile(r"pool_protocol(\..*)?|pool_client\.(scheduler|policy|tasks|mapping)(\..*)?")
+PURE = re.compile(r"pool_protocol(\..*)?|pool_client\.(scheduling|mapping)(\..*)?")
 """The modules that must do no I/O, each of them."""
 
 

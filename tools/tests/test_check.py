@@ -1,46 +1,27 @@
 """The summary that closes a check."""
 
+import contextlib
+import os
 import subprocess
+import threading
+import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tools import check
-from tools.check import Counts, Outcome
+from tools import check, repeats
+from tools.check import Outcome
 from tools.pythons import Python
+from tools.reports import Counts, Failure
+from tools.tests.test_reports import write_report
 
 OLD, NEW = (Python(minor, f"{minor}.1", Path(f"python{minor}")) for minor in ("3.11", "3.14"))
 
 
-def write_report(
-    path: Path, *, tests: int, failures: int = 0, errors: int = 0, skipped: int = 0
-) -> None:
-    """Write a report as pytest does."""
-    path.write_text(
-        f'<testsuites><testsuite tests="{tests}" failures="{failures}" errors="{errors}" '
-        f'skipped="{skipped}"/></testsuites>',
-        encoding="utf-8",
-    )
-
-
-def test_a_report_is_counted(tmp_path: Path) -> None:
-    write_report(tmp_path / "a.xml", tests=10, failures=2, errors=1, skipped=3)
-    assert check.read_report(tmp_path / "a.xml") == Counts(passed=4, failed=3, skipped=3)
-
-
-def test_the_reasons_of_skips_are_counted(tmp_path: Path) -> None:
-    skipped = '<testcase><skipped message="no dill"/></testcase>'
-    text = f"<testsuite>{2 * skipped}<testcase/><testcase><skipped/></testcase></testsuite>"
-    (tmp_path / "a.xml").write_text(text, encoding="utf-8")
-    assert check.read_skips(tmp_path / "a.xml") == {"no dill": 2, "no reason given": 1}
-
-
-def test_counts_add_up() -> None:
-    assert Counts(1, 2, 3) + Counts(10, 20, 30) == Counts(11, 22, 33)
-
-
-def test_the_first_failure_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_session_runs_whichever_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
 
     def call(command: list[str], **_: object) -> int:
@@ -49,8 +30,8 @@ def test_the_first_failure_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(check.subprocess, "call", call)
     outcomes = check.run_sessions(["a", "b", "c"])
-    assert [outcome.passed for outcome in outcomes] == [True, False, None]
-    assert calls == ["a", "b"]
+    assert [outcome.passed for outcome in outcomes] == [True, False, True]
+    assert calls == ["a", "b", "c"]
 
 
 def test_a_python_is_tested_when_every_package_has_a_report(tmp_path: Path) -> None:
@@ -75,33 +56,80 @@ def test_a_python_that_was_not_reached_stands_out() -> None:
     assert not any("newer" in line for line in lines)
 
 
-def test_what_ran_on_one_python_only_stands_out() -> None:
-    marked = [line for line in check.describe_pythons([OLD, NEW], [OLD, NEW]) if "ONLY" in line]
-    assert len(marked) == len(check.ON_ONE_PYTHON)
-    assert marked[0].startswith("!!! pool-client/tests/faults ran on Python 3.11.1 ONLY")
-
-
 def test_the_last_line_counts_tests_and_sessions() -> None:
-    outcomes = [Outcome("lint", True, 1.5), Outcome("types", False, 2.0), Outcome("rest", None)]
+    outcomes = [Outcome("lint", True, 1.5), Outcome("types", False, 2.0)]
     lines = check.closing(outcomes, Counts(passed=10, failed=1, skipped=2), Counter({"no dill": 2}))
     assert lines[-1] == "11 passed, 2 failed"
     assert "skipped: 2" in lines[-2]
-    assert lines[-3] == "  skipped 2 times: no dill"
-    assert "3.5 s" in lines[-4]
     assert [line.split()[1] for line in lines[:2]] == ["passed", "FAILED"]
+    assert "3.5 s" in lines[2]
+    assert lines[3] == "  skipped 2 times: no dill"
 
 
-@pytest.mark.parametrize("fault", ["missing", "failing", "hanging", None])
-def test_docker_answers_or_not(monkeypatch: pytest.MonkeyPatch, fault: str | None) -> None:
-    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[bytes]:
-        if fault == "hanging":
-            raise subprocess.TimeoutExpired(command, 1)
-        return subprocess.CompletedProcess(command, int(fault == "failing"))
+def test_what_failed_is_told_before_the_last_lines() -> None:
+    failure = Failure("tests/test_a.py::test_b", "tools", "assert 1 == 2", "python3 noxfile.py …")
+    outcomes = [Outcome("tools", False, 1.0)]
+    lines = check.closing(outcomes, Counts(failed=1), Counter(), [failure])
+    assert [line.strip() for line in lines[-4:-2]] == [failure.reason, failure.command]
 
-    found = None if fault == "missing" else "docker"
-    monkeypatch.setattr(check.shutil, "which", lambda _: found)
-    monkeypatch.setattr(check.subprocess, "run", run)
-    assert check.docker_answers() is (fault is None)
+
+def test_what_does_not_repeat_counts_as_passed_and_stands_out() -> None:
+    failure = Failure("tests/test_a.py::test_b", "tools", "assert 1 == 2", "python3 noxfile.py …")
+    outcomes = [Outcome("lint", True), Outcome("tools", False)]
+    counts = Counts(passed=9, failed=1)
+    lines = check.closing(outcomes, counts, Counter(), [failure], repeat=False)
+    assert [line.split()[1] for line in lines[:2]] == ["passed", "UNSTABLE"]
+    assert any(line.startswith("!!!") and failure.test in line for line in lines)
+    assert not any("FAILED" in line for line in lines)
+    assert lines[-1] == "12 passed, 0 failed"
+
+
+@pytest.mark.parametrize("reported", [True, False])
+def test_a_run_without_a_report_is_not_excused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reported: bool
+) -> None:
+    monkeypatch.setattr(check, "REPORTS", tmp_path)
+    monkeypatch.setattr(check, "unstable", lambda failures, sessions: bool(failures))
+    failure = Failure("a", "pool-worker-3.11", "b", "c")
+    for python in (OLD, NEW)[: 1 + reported]:
+        write_report(tmp_path / f"pool-worker-{python.minor}.xml", tests=1, failures=1)
+    outcomes = [Outcome("packages(pool-worker)", False), Outcome("packages(pool-client)", True)]
+    assert check.find_unstable(outcomes, [failure], [OLD, NEW]) is reported
+
+
+@pytest.mark.parametrize("again", [0, 1])
+def test_main_runs_what_failed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], again: int
+) -> None:
+    case = '<testcase classname="tools.tests.test_check" name="test_it"><failure message="no"/>'
+    suite = (
+        f'<testsuite tests="7" failures="1" errors="0" skipped="0">{case}</testcase></testsuite>'
+    )
+
+    def run_sessions(names: list[str]) -> list[Outcome]:
+        check.REPORTS.mkdir()
+        (check.REPORTS / "tools.xml").write_text(suite, encoding="utf-8")
+        return [Outcome(name, False, 1.0) for name in names]
+
+    commands: list[list[str]] = []
+
+    def call(command: list[str], **_: object) -> int:
+        commands.append(command)
+        (check.REPORTS / "tools.xml").unlink(missing_ok=True)  # as a run would replace it
+        return again
+
+    monkeypatch.setattr(check, "REPORTS", tmp_path / "reports")
+    monkeypatch.setattr(check, "run_sessions", run_sessions)
+    monkeypatch.setattr(check, "find", lambda _: [OLD])
+    monkeypatch.setattr(check, "docker_answers", lambda: True)
+    monkeypatch.setattr(repeats.subprocess, "call", call)
+    assert check.main(["tools"]) == again
+    test = "tools/tests/test_check.py::test_it"
+    assert commands[0][1:] == ["-m", "nox", "-R", "--session", "tools", "--", test]
+    assert len(commands) == (1 if again else repeats.TIMES)
+    out = capsys.readouterr().out
+    assert out.splitlines()[-1] == ("6 passed, 2 failed" if again else "8 passed, 0 failed")
+    assert ("UNSTABLE" in out) is not bool(again)
 
 
 @pytest.mark.parametrize("docker", [True, False])
@@ -123,6 +151,7 @@ def test_main_reports_and_returns_the_exit_code(
     monkeypatch.setattr(check, "docker_answers", lambda: docker)
     assert check.main(["lint"]) == (0 if docker else 1)
     out = capsys.readouterr().out
+    assert ("python3 noxfile.py check lint" in out) is not docker
     assert out.splitlines()[-1] == ("21 passed, 0 failed" if docker else "20 passed, 1 failed")
     assert ("!!! Docker is MISSING" in out) is not docker
 
@@ -131,3 +160,80 @@ def test_each_package_and_the_quick_sessions_first() -> None:
     assert check.SESSIONS[0] == "lint"
     assert check.SESSIONS[-1] == "packages(pool-client)"
     assert {f"packages({package})" for package in check.PACKAGES} < set(check.SESSIONS)
+
+
+@pytest.mark.parametrize(("session", "asked"), [("integration", True), ("lint", False)])
+def test_programs_are_provided_where_they_are_needed(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    session: str,
+    asked: bool,
+) -> None:
+    monkeypatch.setattr(check, "REPORTS", tmp_path / "reports")
+    monkeypatch.setattr(
+        check, "run_sessions", lambda names: [Outcome(name, True) for name in names]
+    )
+    monkeypatch.setattr(check, "find", lambda _: [OLD])
+    monkeypatch.setattr(check, "docker_answers", lambda: True)
+    monkeypatch.setattr(check, "wanted", lambda docker: [f"docker: {docker}"])
+    monkeypatch.setattr(check, "provide", lambda needs: [f"!!! MISSING for {needs}"])
+    monkeypatch.setattr(check, "why_not", lambda: "no Compose")
+    assert check.main([session]) == 0
+    assert ("!!! MISSING for ['docker: True']" in capsys.readouterr().out) is asked
+
+
+@pytest.mark.parametrize(
+    ("session", "obstacle", "built"),
+    [("integration", "", True), ("integration", "no Docker", False), ("lint", "", False)],
+)
+def test_the_images_are_built_beside_the_first_sessions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, session: str, obstacle: str, built: bool
+) -> None:
+    during: list[bool] = []
+    building = threading.Event()
+
+    @contextlib.contextmanager
+    def meanwhile() -> Iterator[None]:
+        building.set()
+        yield
+        building.clear()
+
+    def run_sessions(names: list[str]) -> list[Outcome]:
+        during.append(building.is_set())
+        return [Outcome(name, True) for name in names]
+
+    monkeypatch.setattr(check, "REPORTS", tmp_path / "reports")
+    monkeypatch.setattr(check, "run_sessions", run_sessions)
+    monkeypatch.setattr(check, "images_meanwhile", meanwhile)
+    monkeypatch.setattr(check, "find", lambda _: [OLD])
+    monkeypatch.setattr(check, "docker_answers", lambda: False)
+    monkeypatch.setattr(check, "provide", lambda _: [])
+    monkeypatch.setattr(check, "why_not", lambda: obstacle)
+    assert check.main([session]) == 0
+    assert during == [built]
+    assert not building.is_set()
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_build_that_nobody_waits_for_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ended: bool
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(command: list[str], **options: Any) -> "subprocess.Popen[bytes]":
+        assert command[1:] == ["-m", "tools.cluster", "images"]
+        script = "exit 0" if ended else "sleep 600 & wait"
+        started.append(popen(["sh", "-c", script], **options))
+        return started[0]
+
+    popen = subprocess.Popen
+    monkeypatch.setattr(check.subprocess, "Popen", start)
+    with check.images_meanwhile():
+        if ended:
+            os.waitid(os.P_PID, started[0].pid, os.WEXITED | os.WNOWAIT)
+    assert started[0].returncode is not None
+    with pytest.raises(ProcessLookupError):
+        for _ in range(600):  # the child of the shell is init's to collect
+            os.killpg(started[0].pid, 0)
+            time.sleep(0.1)

@@ -56,7 +56,7 @@ def test_a_program_that_fails(site: Path, monkeypatch: pytest.MonkeyPatch, tmp_p
     for name, script in {"python": "exit 0", "pool-thing-x": "echo broken; exit 3"}.items():
         (programs / name).write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
         (programs / name).chmod(0o755)
-    monkeypatch.setattr(installed, "PROGRAMS", {"pool-thing-x": 0})
+    monkeypatch.setattr(installed, "PROGRAMS", {"pool-thing-x": []})
     monkeypatch.setattr(sys, "executable", str(programs / "python"))
     (fault,) = installed.find_faults("pool-thing-x")
     assert fault == f"{programs / 'pool-thing-x'} exits 3: broken"
