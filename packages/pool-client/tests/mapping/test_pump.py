@@ -2,7 +2,7 @@
 
 import itertools
 import types
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
 from typing import Any
 
 import pytest
@@ -24,6 +24,19 @@ async def wait(expect: Callable[[Wake], bool]) -> None:
     """Suspend if there is something to wait for; the test resumes it."""
     if expect(lambda: None):
         await suspend("wait")
+
+
+def wait_once() -> Callable[[Callable[[Wake], bool]], Coroutine[Any, Any, None]]:
+    """Return a `wait` that may find nothing to wait for only once: who asks again would spin."""
+    found = itertools.count(1)
+
+    async def impatient(expect: Callable[[Wake], bool]) -> None:
+        if expect(lambda: None):
+            await suspend("wait")
+        elif next(found) > 1:
+            pytest.fail("the pump does not stop asking")
+
+    return impatient
 
 
 class Source:
@@ -347,6 +360,21 @@ def test_a_sync_input_of_another_thread_that_fails() -> None:
     assert ended(coroutine)
     assert chunks.sizes == [1]
     assert isinstance(flow.error, KeyError)
+
+
+def test_closing_while_it_wants_rows_of_another_thread() -> None:
+    """It ends by itself: cancelling cannot reach it where it does not suspend."""
+    flow, chunks = make_flow(10)
+    stash = Stash(flow, zip(range(1), strict=True))
+    source = Source(itertools.count(), pauses=(0,))
+    coroutine: Any = Pump(flow, (source, []), wait_once(), stash=stash).run()
+    stash.fill()
+    stash.ended = False
+    assert coroutine.send(None) == "input"
+    flow.close()
+    assert ended(coroutine)
+    assert source.closed
+    assert chunks.sizes == [1]
 
 
 def test_an_engine_that_shuts_down_while_an_input_pauses() -> None:

@@ -149,6 +149,8 @@ class Pump:
                 if stash.error is not None:
                     raise stash.error
                 return None
+            if self._flow.closed:
+                raise StopReading
             await self._wait(stash.expect)
         row: tuple[Any, ...] = stash.rows.popleft()
         return row
