@@ -6,16 +6,15 @@ Run it as ``python3 noxfile.py check``, which sets up what it needs.
 import contextlib
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.bootstrap import ROOT
+from tools import groups
 from tools.cluster import why_not
 from tools.needs import docker_answers, provide, wanted
 from tools.pythons import EXPECTED, Python, find
@@ -48,6 +47,10 @@ SESSIONS = (
 NEED_PROGRAMS = frozenset(("integration", "packages(pool-client)"))
 """The sessions for which programs outside Python are installed where that is possible."""
 
+LIMIT = 1800.0
+"""Seconds that a session may take: the longest takes a third of that on two cores. What hangs in
+spite of all other limits costs that long, and what comes after it is still checked."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -57,32 +60,24 @@ class Outcome:
         session: Its name.
         passed: Whether it succeeded.
         seconds: How long it took.
+        late: Whether it was ended because it took longer than ``LIMIT``.
     """
 
     session: str
     passed: bool
     seconds: float = 0.0
+    late: bool = False
 
 
-@contextlib.contextmanager
-def images_meanwhile() -> Iterator[None]:
+def images_meanwhile() -> contextlib.AbstractContextManager[object]:
     """Build the cluster's images beside the sessions of the block, of which most use one core.
 
     The session that uses them waits until they are built; it says so if they cannot be, and it
-    builds them itself.
+    builds them itself. A check that is over, or was interrupted, goes on with nothing.
     """
-    command = [sys.executable, "-m", "tools.cluster", "images"]
     nothing = subprocess.DEVNULL
-    build = subprocess.Popen(
-        command, cwd=ROOT, stdin=nothing, stdout=nothing, stderr=nothing, start_new_session=True
-    )
-    try:
-        yield
-    finally:
-        # Its own children too: a check that is over, or was interrupted, goes on with nothing.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(build.pid, signal.SIGTERM)
-        build.wait()
+    command = [sys.executable, "-m", "tools.cluster", "images"]
+    return groups.started(command, stdout=nothing, stderr=nothing)
 
 
 def run_sessions(sessions: Iterable[str]) -> list[Outcome]:
@@ -97,8 +92,8 @@ def run_sessions(sessions: Iterable[str]) -> list[Outcome]:
     outcomes: list[Outcome] = []
     for session in sessions:
         start = time.monotonic()
-        code = subprocess.call([sys.executable, "-m", "nox", "--session", session], cwd=ROOT)
-        outcomes.append(Outcome(session, code == 0, time.monotonic() - start))
+        code = groups.run([sys.executable, "-m", "nox", "--session", session], LIMIT)
+        outcomes.append(Outcome(session, code == 0, time.monotonic() - start, late=code is None))
     return outcomes
 
 
@@ -161,6 +156,8 @@ def find_unstable(
     Returns:
         Whether nothing failed but tests that pass when they run again.
     """
+    if any(outcome.late for outcome in outcomes):
+        return False
     failed = [outcome.session for outcome in outcomes if not outcome.passed]
     packages = [package for package in PACKAGES if f"packages({package})" in failed]
     # A run that ended before it wrote its report has failed, whatever its tests do.
@@ -199,6 +196,11 @@ def closing(
     total = counts.passed + counts.failed + len(outcomes)
     failed = counts.failed + len(unsuccessful) if repeat else 0
     lines.append(f"  {'all':<36}{sum(outcome.seconds for outcome in outcomes):>8.1f} s")
+    lines += [
+        f"!!! {outcome.session} was ENDED: it took longer than {LIMIT / 60:g} min"
+        for outcome in outcomes
+        if outcome.late
+    ]
     lines += [f"  skipped {number} times: {reason}" for reason, number in skips.most_common()]
     lines += describe(failures, unsuccessful) if repeat else describe_unstable(failures)
     lines.append(f"tests and sessions, each counted as one; tests skipped: {counts.skipped}")
@@ -246,4 +248,5 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+    groups.tidy_when_ended()
     sys.exit(main(sys.argv[1:]))

@@ -7,11 +7,10 @@ again, alone, as in CPython's own test suite (``regrtest --rerun``).
 """
 
 import shlex
-import subprocess
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 
-from tools.bootstrap import ROOT
+from tools import groups
 from tools.reports import PACKAGES, Failure
 
 TIMES = 5
@@ -20,6 +19,9 @@ once in 32."""
 
 MOST = 3
 """With more failures than this, nothing is run again: the tests are not to blame."""
+
+LIMIT = 600.0
+"""Seconds that one test may take alone: far more than any is given by pytest."""
 
 ONLY_TESTS = frozenset(
     ("tools", "jobs", "integration", *(f"packages({name})" for name in PACKAGES))
@@ -56,7 +58,7 @@ def run_alone(failure: Failure) -> bool:
     Returns:
         Whether it passed.
     """
-    return subprocess.call(command_alone(failure), cwd=ROOT) == 0
+    return groups.run(command_alone(failure), LIMIT) == 0
 
 
 def unstable(

@@ -1,14 +1,12 @@
 """The summary that closes a check."""
 
 import contextlib
-import os
 import subprocess
+import sys
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -24,14 +22,16 @@ OLD, NEW = (Python(minor, f"{minor}.1", Path(f"python{minor}")) for minor in ("3
 def test_every_session_runs_whichever_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
 
-    def call(command: list[str], **_: object) -> int:
+    def run(command: list[str], limit: float) -> int | None:
+        assert limit == check.LIMIT
         calls.append(command[-1])
-        return int(command[-1] == "b")
+        return {"a": 0, "b": 1, "c": None, "d": 0}[command[-1]]
 
-    monkeypatch.setattr(check.subprocess, "call", call)
-    outcomes = check.run_sessions(["a", "b", "c"])
-    assert [outcome.passed for outcome in outcomes] == [True, False, True]
-    assert calls == ["a", "b", "c"]
+    monkeypatch.setattr(check.groups, "run", run)
+    outcomes = check.run_sessions(["a", "b", "c", "d"])
+    assert [outcome.passed for outcome in outcomes] == [True, False, False, True]
+    assert [outcome.late for outcome in outcomes] == [False, False, True, False]
+    assert calls == ["a", "b", "c", "d"]
 
 
 def test_a_python_is_tested_when_every_package_has_a_report(tmp_path: Path) -> None:
@@ -97,6 +97,16 @@ def test_a_run_without_a_report_is_not_excused(
     assert check.find_unstable(outcomes, [failure], [OLD, NEW]) is reported
 
 
+def test_a_session_that_took_too_long_is_not_excused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test of it that failed, and would pass alone, says nothing of those that did not run."""
+    monkeypatch.setattr(check, "unstable", lambda failures, sessions: True)
+    outcomes = [Outcome("lint", True), Outcome("tools", False, 1800.0, late=True)]
+    failure = Failure("a", "tools", "b", "c")
+    assert not check.find_unstable(outcomes, [failure], [])
+    lines = check.closing(outcomes, Counts(failed=1), Counter(), [failure])
+    assert "!!! tools was ENDED: it took longer than 30 min" in lines
+
+
 @pytest.mark.parametrize("again", [0, 1])
 def test_main_runs_what_failed_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], again: int
@@ -113,7 +123,8 @@ def test_main_runs_what_failed_again(
 
     commands: list[list[str]] = []
 
-    def call(command: list[str], **_: object) -> int:
+    def run(command: list[str], limit: float) -> int:
+        assert limit == repeats.LIMIT
         commands.append(command)
         (check.REPORTS / "tools.xml").unlink(missing_ok=True)  # as a run would replace it
         return again
@@ -122,7 +133,7 @@ def test_main_runs_what_failed_again(
     monkeypatch.setattr(check, "run_sessions", run_sessions)
     monkeypatch.setattr(check, "find", lambda _: [OLD])
     monkeypatch.setattr(check, "docker_answers", lambda: True)
-    monkeypatch.setattr(repeats.subprocess, "call", call)
+    monkeypatch.setattr(repeats.groups, "run", run)
     assert check.main(["tools"]) == again
     test = "tools/tests/test_check.py::test_it"
     assert commands[0][1:] == ["-m", "nox", "-R", "--session", "tools", "--", test]
@@ -215,25 +226,14 @@ def test_the_images_are_built_beside_the_first_sessions(
     assert not building.is_set()
 
 
-@pytest.mark.parametrize("ended", [False, True])
-def test_a_build_that_nobody_waits_for_is_ended(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ended: bool
-) -> None:
-    started: list[subprocess.Popen[bytes]] = []
+def test_a_build_that_nobody_waits_for_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[list[str]] = []
 
-    def start(command: list[str], **options: Any) -> "subprocess.Popen[bytes]":
-        assert command[1:] == ["-m", "tools.cluster", "images"]
-        script = "exit 0" if ended else "sleep 600 & wait"
-        started.append(popen(["sh", "-c", script], **options))
-        return started[0]
+    def started(command: list[str], **options: object) -> contextlib.AbstractContextManager[None]:
+        given.append(command)
+        assert options == {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        return contextlib.nullcontext()
 
-    popen = subprocess.Popen
-    monkeypatch.setattr(check.subprocess, "Popen", start)
+    monkeypatch.setattr(check.groups, "started", started)
     with check.images_meanwhile():
-        if ended:
-            os.waitid(os.P_PID, started[0].pid, os.WEXITED | os.WNOWAIT)
-    assert started[0].returncode is not None
-    with pytest.raises(ProcessLookupError):
-        for _ in range(600):  # the child of the shell is init's to collect
-            os.killpg(started[0].pid, 0)
-            time.sleep(0.1)
+        assert given == [[sys.executable, "-m", "tools.cluster", "images"]]
