@@ -72,15 +72,20 @@ def test_start_here() -> None:
 
 @pytest.mark.parametrize(
     ("method", "instead"),
-    [("run", "await pool.run_async"), ("map", "async for … in pool.map_async")],
+    [
+        ("run", "'await pool.run_async(…)'"),
+        ("map", "'async for … in pool.map_async(…)'"),
+        ("create", "'await pool'"),
+    ],
 )
 def test_must_not_block(method: str, instead: str) -> None:
     """On the engine's loop, what would block is refused, and the method to use is named."""
 
     async def main() -> None:
         async with Pool(1, lazy_create=True) as pool:
+            arguments = () if method == "create" else (abs, [-1])
             with pytest.raises(RuntimeError) as caught:
-                getattr(pool, method)(abs, [-1])
+                getattr(pool, method)(*arguments)
             assert str(caught.value).startswith(f"{method}()")
             assert instead in str(caught.value)
             await asyncio.to_thread(pool._core.must_not_block, method)

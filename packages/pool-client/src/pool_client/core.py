@@ -102,12 +102,10 @@ class Core:
     def must_not_block(self, method: str) -> None:
         """Raise RuntimeError where blocking would stop the engine itself."""
         if self.is_here():
+            others = {"create": "await pool", "map": "async for … in pool.map_async(…)"}
+            instead = others.get(method, f"await pool.{method}_async(…)")
             raise RuntimeError(
-                f"{method}() would wait here for the loop that it is called on; use "
-                f"'await pool.{method}_async(…)'"
-                if method != "map"
-                else "map() would wait here for the loop that it is called on; use "
-                "'async for … in pool.map_async(…)'"
+                f"{method}() would wait here for the loop that it is called on; use '{instead}'"
             )
 
     def created(self) -> "Future[None]":

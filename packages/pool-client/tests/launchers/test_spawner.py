@@ -407,6 +407,10 @@ def test_users_and_options_belong_to_ssh(credential, more):
     assert "ssh://" in refusal(Attempt(credential), 1, **more)
 
 
+def test_how_ssh_is_asked_for_an_ipv6_address(credential):
+    assert "ssh://me@[::1]/…" in refusal(Attempt(credential), 1, host="::1", user="me")
+
+
 def test_the_settings_are_not_shown_by_the_order():
     assert TOKEN not in repr(Attempt().order)
 

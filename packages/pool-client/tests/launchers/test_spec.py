@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pool_client.launchers import HostSpec, parse
+from pool_client.launchers.spec import in_brackets
 
 
 @pytest.mark.parametrize(
@@ -84,6 +85,12 @@ def test_hosts_that_are_refused(text, words):
 def test_a_host_is_named_with_its_user():
     assert parse("ssh://me@box/1").name == "me@box"
     assert parse("ssh://box/1").name == "box"
+
+
+@pytest.mark.parametrize("host", ["box", "10.0.0.7", "::1", "fe80::1%eth0"])
+def test_a_host_is_read_as_it_is_written(host):
+    assert parse(f"ssh://{in_brackets(host)}:22/1").host == host
+    assert parse(f"ssh://{in_brackets(host)}/1").host == host
 
 
 @given(st.text())

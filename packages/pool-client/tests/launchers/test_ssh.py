@@ -249,6 +249,11 @@ sys.stdout.flush()
         assert second - first > 0.2
         assert third - second > 0.4, "later and later"
 
+    def test_a_host_without_python_is_named_so_that_it_can_be_pasted(self, stand_in):
+        source = "import sys\nmark = sys.argv[-1].split()[-3]\nprint(mark, 'none')\n"
+        reason = refusal("ssh://[::1]/2", stand_in(source))
+        assert "ssh://[::1]/4?python=/path/to/python3" in reason
+
     def test_no_ssh_at_all(self):
         reason = refusal("ssh://host/2", ["/no/such/ssh"])
         assert "'/no/such/ssh'" in reason

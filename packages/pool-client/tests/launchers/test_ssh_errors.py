@@ -200,6 +200,18 @@ def test_a_plain_host_is_named_plainly():
     assert "`ssh-copy-id nas`" in called.explain(255, "Permission denied (publickey)", False)
 
 
+def test_the_usual_port_is_not_in_known_hosts():
+    called = Called("nas", 22, ["ssh", "-p", "22", "nas"], SOCKET)
+    assert "`ssh-keygen -R nas`" in called.explain(255, CHANGED, False)
+
+
+def test_an_ipv6_address_stands_in_brackets_where_a_port_follows():
+    refused = "ssh: connect to host ::1 port 22: Connection refused"
+    called = Called("::1", None, ["ssh", "::1"], SOCKET)
+    assert "ssh://[::1]:PORT/n" in called.explain(255, refused, False)
+    assert "`ssh-keygen -R ::1`" in called.explain(255, CHANGED, False)
+
+
 def test_braces_in_what_is_named_stay_as_they_are():
     called = Called("nas", None, ["ssh", "-o", "ProxyCommand={x}", "nas"], SOCKET)
     assert "ProxyCommand={x}" in called.explain(255, "Host key verification failed.", False)

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import socket
 
+from pool_client.launchers.spec import in_brackets
 from pool_client.links.keepalive import keep_alive, limit_silence
 
 #: Seconds that one of several addresses of a host may take before the next one is tried.
@@ -16,7 +17,7 @@ class DialError(Exception):
 
 def place(host: str, port: int) -> str:
     """An address and port as people write them: IPv6 in brackets."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return f"{in_brackets(host)}:{port}"
 
 
 async def dial(host: str, port: int) -> socket.socket:

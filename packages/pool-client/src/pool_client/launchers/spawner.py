@@ -8,6 +8,7 @@ from pool_client.errors import HostError
 from pool_client.launchers.base import Access, HostSpec, Launched, Order
 from pool_client.launchers.dialling import DialError, describe_dial, dial, place
 from pool_client.launchers.lifeline import Lifeline
+from pool_client.launchers.spec import in_brackets
 from pool_client.links.tls import client_context
 from pool_protocol import CredentialError, PoolError
 from pool_protocol.messages import Spawned, SpawnQueued
@@ -33,10 +34,11 @@ class SpawnerLauncher:
     async def launch(self, spec: HostSpec, order: Order) -> Launched:
         """Ask for ``pool-worker``; the spawner may let it wait for its turn: see ``stage``."""
         if spec.user or spec.options:
+            user = f"{spec.user}@" if spec.user else ""
             raise HostError(
                 spec.name,
                 "a host with pool-spawner takes no user and no options; "
-                f"for ssh, write ssh://{spec.name}/…",
+                f"for ssh, write ssh://{user}{in_brackets(spec.host)}/…",
             )
         where = place(spec.host, spec.port or PORT)
         try:

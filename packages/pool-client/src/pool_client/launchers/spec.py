@@ -18,6 +18,11 @@ _SPEC = re.compile(
 )
 
 
+def in_brackets(host: str) -> str:
+    """A host as it stands in a host string, and before a port: IPv6 addresses in brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
 def parse(text: str) -> HostSpec:
     """The host that ``text`` names. Raises ValueError, saying what a host looks like."""
     match = _SPEC.fullmatch(text.strip())

@@ -13,6 +13,7 @@ import secrets
 from pool_client.errors import HostError
 from pool_client.launchers import bootstrap
 from pool_client.launchers.base import HostSpec, Launched, Order
+from pool_client.launchers.spec import in_brackets
 from pool_client.launchers.ssh_command import Attempt, arguments, check, login
 from pool_client.launchers.ssh_errors import Called
 from pool_client.launchers.ssh_process import SshProcess
@@ -142,5 +143,5 @@ class _Call:
             )
         return (
             f"there is no Python {oldest} or newer: {found or 'no Python was found'}; "
-            f"install one, or say where it is: ssh://{self.spec.host}/4?python=/path/to/python3"
+            f"install one, or say where it is: ssh://{in_brackets(self.spec.host)}/4?python=/path/to/python3"
         )

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pool_client.errors import describe_exit
+from pool_client.launchers.spec import in_brackets
+
+_SSH_PORT = 22
 
 _INCOMPLETE = r"No module named '(?P<module>[\w.]+)'"
 
@@ -43,7 +46,7 @@ _TABLE: dict[str, str] = {
     ),
     r"[Cc]onnection refused": (
         "nothing listens there: is sshd running, and is the port right? Another one is said as "
-        "ssh://{host}:PORT/n"
+        "ssh://{address}:PORT/n"
     ),
     r"(?:Connection|Operation) timed out|[Tt]imed out during banner exchange": (
         "the host does not answer: is it up, and does a firewall drop what is sent to it?"
@@ -154,11 +157,13 @@ class Called:
 
     def _fill(self, text: str, found: dict[str, str]) -> str:
         port = ["-p", str(self.port)] if self.port is not None else []
+        usual = self.port in (None, _SSH_PORT)
         return text.format(
             login=self.login,
             host=shlex.quote(self.host),
-            # How known_hosts names it.
-            entry=shlex.quote(f"[{self.host}]:{self.port}" if self.port else self.host),
+            address=in_brackets(self.host),
+            # How known_hosts names it: the usual port is not in there.
+            entry=shlex.quote(self.host if usual else f"[{self.host}]:{self.port}"),
             program=self.words[0],
             check=shlex.join([self.words[0], "-G", *self.words[1:]]),
             copy_id=shlex.join(["ssh-copy-id", *port, self.words[-1]]),
