@@ -176,6 +176,16 @@ def test_large_results(worker: Worker) -> None:
     assert worker.call(give, data) == data
 
 
+@pytest.mark.parametrize("function", [give, lambda value: value], ids=["async", "sync"])
+def test_results_that_the_socket_does_not_take_at_once(worker: Worker, function: Any) -> None:
+    assert worker.call(give, 1) == 1
+    number = worker.function(lambda size: function(bytes(size)))
+    for _ in range(3):
+        worker.post(number, pickle.dumps((40_000_000,)))
+    worker.write()
+    assert [len(unpack(worker.wait(Result))) for _ in range(3)] == [40_000_000] * 3
+
+
 def test_the_end(client: Client, worker: Worker) -> None:
     worker.call(give, 1)
     id = worker.post(worker.function(give), pickle.dumps((2,)))

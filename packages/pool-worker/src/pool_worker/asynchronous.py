@@ -5,6 +5,7 @@ so that a synchronous task can be run with no loop in sight: it may call ``async
 """
 
 import asyncio
+import os
 import socket
 import time
 from collections import deque
@@ -43,7 +44,10 @@ class LoopMode:
             self._loop.call_soon(self._guard, partial(self._await, waiting))
         # What TLS has decrypted already makes no descriptor readable.
         self._loop.call_soon(self._guard, self._readable)
-        self._loop.add_reader(self._worker.channel.socket.fileno(), self._guard, self._readable)
+        descriptor = self._worker.channel.socket.fileno()
+        self._loop.add_reader(descriptor, self._guard, self._readable)
+        # uvloop takes that away, and whoever writes here waits until everything is written.
+        os.set_blocking(descriptor, True)
         while self._error is None:
             # A task may stop the loop; it is not the task's to stop.
             self._loop.run_forever()
