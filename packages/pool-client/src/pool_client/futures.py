@@ -2,7 +2,7 @@
 
 ``TaskFuture`` is a ``concurrent.futures.Future`` that is cheap by the hundred thousand: the base
 class makes a ``Condition`` for each, which costs more than everything else that a submission does;
-this one makes it when somebody first waits. One lock serves all the futures of a pool.
+this one makes it when somebody first waits. One lock serves all futures of all pools.
 
 ``AsyncTaskFuture`` is an ``asyncio.Future`` that can also stand where a coroutine is wanted
 (``create_task``, ``TaskGroup.create_task``): the work has started either way.
@@ -27,9 +27,9 @@ _DONE = frozenset({CANCELLED_AND_NOTIFIED, FINISHED})
 class TaskFuture(Future[Any]):
     """A future of ``submit``.
 
-    States and waiters change under ``lock``, which the futures of one pool share. The base
-    class's functions (``wait``, ``as_completed``) lock ``_condition``; that is made from the same
-    lock, so both see the same state. A cancelled future is done at once: unlike the base class's
+    States and waiters change under ``lock``, which all futures share. The base class's functions
+    (``wait``, ``as_completed``) lock ``_condition``; that is made from the same lock, so both see
+    the same state. A cancelled future is done at once: unlike the base class's
     it does not wait, in the state CANCELLED, for an executor to come by and notice.
     """
 

@@ -66,6 +66,8 @@ class Pool(View, concurrent.futures.Executor):
 
     Raises:
         ValueError, TypeError: a bad argument.
+        ImportError, RuntimeError: ``worker_loop`` or a serializer needs what is not here.
+        pickle.PicklingError: the initializer, or what is in ``initargs``, cannot be sent.
         HostError, PoolBroken: workers could not be started; the text says where and why.
     """
 

@@ -80,6 +80,16 @@ class View:
             ordered: results in the order of the inputs, or as they come.
             star: each item is a tuple of arguments.
             buffersize: how many items are read ahead.
+
+        Returns:
+            The iterator. It raises an item's exception in its place and goes on after it; an error
+            of the inputs, and TimeoutError, are its end. Closing or dropping it cancels what no
+            worker has; but one that was never advanced is run whole where every input has a length.
+
+        Raises:
+            TypeError, ValueError: a bad argument.
+            RuntimeError: after shutdown; or in the thread of the loop that carries this pool, which
+                would stop.
         """
         self._core.must_not_block("map")
         options = {
@@ -102,7 +112,7 @@ class View:
         star: bool = False,
         buffersize: int | None = None,
     ) -> AsyncIterator[Any]:
-        """As `map`, as an asynchronous generator."""
+        """As `map`, as an asynchronous generator; also on the loop that carries this pool."""
         options = {
             "timeout": timeout,
             "chunksize": chunksize,
@@ -117,7 +127,8 @@ class View:
     def run_on_all(self, func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> list[Any]:
         """Run ``func`` once on every worker, after all that was submitted before.
 
-        Returns the results in worker order, or raises the first error.
+        Returns the results in worker order, or raises the first error. Raises RuntimeError as
+        `run` does.
         """
         self._core.must_not_block("run_on_all")
         future = TaskFuture()
@@ -148,7 +159,10 @@ class View:
         Args:
             timeout: seconds that one call may run; then its worker is killed and replaced, and
                 the call gets `TaskTimeout`.
-            retries: how often a call that had started is tried again when its worker is lost.
+            retries: how often a call that had started is tried again when its worker is lost; 0:
+                it runs at most once.
+
+        What is None, or left out, is as in this one. Raises TypeError or ValueError.
         """
         limit = seconds("timeout", timeout)
         again = count("retries", retries, 0)

@@ -6,6 +6,8 @@ from pool_client.errors import PoolBroken
 
 #: Descriptors besides those of the workers: the user's files, the loop's, the supervisors' pipes.
 SPARE = 128
+#: The fewest of these that will do: standard streams, the loop's own, sockets to listen at, locks.
+_LEAST_SPARE = 16
 
 
 def make_room(workers: int) -> None:
@@ -22,7 +24,7 @@ def make_room(workers: int) -> None:
     unlimited = resource.RLIM_INFINITY
     if soft == unlimited or soft >= needed:
         return
-    least = workers + 16
+    least = workers + _LEAST_SPARE
     if hard != unlimited and hard < least:
         raise PoolBroken(
             f"{workers} workers need at least {least} open file descriptors, and this process may "
