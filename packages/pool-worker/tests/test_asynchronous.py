@@ -1,6 +1,7 @@
 """pool_worker.asynchronous: tasks whose results are awaited."""
 
 import asyncio
+import contextlib
 import os
 import pickle
 import sys
@@ -184,6 +185,19 @@ def test_results_that_the_socket_does_not_take_at_once(worker: Worker, function:
         worker.post(number, pickle.dumps((40_000_000,)))
     worker.write()
     assert [len(unpack(worker.wait(Result))) for _ in range(3)] == [40_000_000] * 3
+
+
+def test_a_task_may_close_the_standard_streams(worker: Worker) -> None:
+    """Also again: none of them is a descriptor of the loop by then."""
+
+    def close() -> None:
+        for descriptor in range(3):
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+
+    for number in range(3):
+        worker.call(close)
+        assert worker.call(give, number) == number
 
 
 def test_the_end(client: Client, worker: Worker) -> None:

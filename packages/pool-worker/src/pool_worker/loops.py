@@ -3,6 +3,7 @@
 Nothing of asyncio is loaded before a loop is made, unless a loop was asked for by name.
 """
 
+import os
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -22,7 +23,22 @@ def loop_maker(kind: LoopType) -> "Callable[[], AbstractEventLoop]":
         _need("uvloop", "uvloop")
     if kind is LoopType.qt:
         _need("qasync", "qasync and a Qt binding such as PySide6")
-    return _MAKERS[kind]
+
+    def make() -> "AbstractEventLoop":
+        _hold_standard_streams()
+        return _MAKERS[kind]()
+
+    return make
+
+
+def _hold_standard_streams() -> None:
+    """Let no descriptor of a loop be one of the first three, which a task has closed.
+
+    The next task may do so too. Besides, libuv ends a process in which it closes one of them.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:  # the lowest that is free
+        pass
+    os.close(descriptor)
 
 
 def _need(module: str, what: str) -> None:
