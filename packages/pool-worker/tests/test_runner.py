@@ -1,6 +1,7 @@
 """pool_worker.runner: one task, unpacked, called, packed; without I/O."""
 
 import asyncio
+import functools
 import pickle
 import time
 import types
@@ -11,7 +12,7 @@ import cloudpickle
 import pytest
 from driver import RemoteError, unpack
 
-from pool_protocol import Packed, PickleType, serializer
+from pool_protocol import Packed, PickleType, by_value, serializer
 from pool_protocol.messages import RESULT, TASK, Function, Result, Task, TaskFlag
 from pool_protocol.serializers import pack_separate
 from pool_worker.functions import PYTHON, FunctionTable
@@ -37,7 +38,7 @@ class Bench:
         self.runner = Runner(data, self.table, self.words)
 
     def task(self, function: Callable[..., Any], payload: bytes, flags: int = 0) -> Task:
-        self.table.add(Function(1, function.__name__, True, PYTHON, cloudpickle.dumps(function)))
+        self.table.add(Function(1, function.__name__, True, PYTHON, by_value.dumps(function)))
         self.table.ready[1] = function
         return Task(TASK, flags, 1, 9, payload, ())
 
@@ -249,6 +250,27 @@ def test_large_values_in_chunks(bench: Bench) -> None:
     assert len(outcome.payload.buffers) == 1
     values = bench.run(lambda _: pickle.PickleBuffer(array), pickle.dumps([1, 2]), CHUNK)
     assert values == [array, array]
+
+
+def test_large_values_beside_what_pickle_cannot_send(bench: Bench) -> None:
+    """In one piece, too, what is sent by value is what is sent so elsewhere."""
+
+    class Table:
+        """A class with a lock in it, before Python 3.12."""
+
+        def __init__(self, cells: bytearray) -> None:
+            self.cells = pickle.PickleBuffer(cells)
+
+        @functools.cached_property
+        def size(self) -> int:
+            return len(bytes(self.cells))
+
+    array = bytearray(1_000_000)
+    cached = functools.lru_cache(lambda x: -x)
+    tables = bench.run(lambda _: Table(array), pickle.dumps([1, 2]), CHUNK)
+    assert [table.size for table in tables] == [1_000_000] * 2
+    pairs = bench.run(lambda _: (pickle.PickleBuffer(array), cached), pickle.dumps([1, 2]), CHUNK)
+    assert [pair[1](5) for pair in pairs] == [-5, -5]
 
 
 # -- awaitables

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from types import GeneratorType
 from typing import Any, NamedTuple, Protocol
 
-from pool_protocol import Buffer, Payload, PickleType, serializer
+from pool_protocol import Buffer, Payload, PickleType, by_value, serializer
 from pool_protocol.frames import LARGE
 from pool_protocol.messages import ResultFlag, Task, TaskFlag
-from pool_protocol.serializers import ATOMS, PROTOCOL, is_plain, pack_separate, unpack_separate
+from pool_protocol.serializers import ATOMS, is_plain, pack_separate, unpack_separate
 from pool_worker.failures import pack_error, type_name
 from pool_worker.functions import FunctionTable
 from pool_worker.page import ITEM, LIMIT_NS, START_NS
@@ -269,16 +269,13 @@ class Runner:
 
 
 def _in_band(kind: PickleType) -> Callable[[object], bytes]:
+    """What pickles a value into one piece, its buffers inside."""
     pack = serializer(kind).pack
 
     def dumps(value: object) -> bytes:
         packed = pack(value)
-        if type(packed) is bytes:
-            return packed
-        import cloudpickle
-
-        data: bytes = cloudpickle.dumps(value, PROTOCOL)
-        return data
+        # For what else is in the value: see `pool_protocol.serializers`.
+        return packed if type(packed) is bytes else by_value.dumps(value)
 
     return dumps
 
