@@ -4,12 +4,14 @@ import logging
 import os
 import socket
 import stat
+from pathlib import Path
 
 import pytest
 import support
 from link_model import Peer
 from loops import greet, holds_in_child, in_thread, until
 
+from pool_client.errors import HostError
 from pool_client.links import acceptor, half_open, refusals
 from pool_client.links.listener import Listener
 from pool_protocol import AuthenticationError, Role
@@ -220,6 +222,25 @@ def test_without_descriptors_it_waits_and_goes_on(tmp_path):
 
 
 # -- the end
+
+
+@pytest.mark.parametrize("step", ["bind", "listen"])
+def test_where_no_socket_can_be_made_it_says_what_to_do_and_leaves_nothing(
+    loop, events, monkeypatch, step
+):
+    def full(sock, *where):
+        raise OSError(28, "No space left on device")
+
+    def left():
+        folders = Path(os.environ["XDG_RUNTIME_DIR"]).glob("pool-client.*")
+        return {*folders}, support.open_descriptors()
+
+    before = left()
+    with monkeypatch.context() as patch:
+        patch.setattr(socket.socket, step, full)
+        with pytest.raises(HostError, match=r"local: .*No space left.*; set XDG_RUNTIME_DIR"):
+            Listener(loop, {LAUNCH: TOKEN}.get, events, None)
+    assert left() == before
 
 
 def test_closing_leaves_nothing(loop, events):

@@ -190,7 +190,7 @@ def test_a_folder_with_too_long_a_name_is_passed_over(place, monkeypatch, tmp_pa
 
 def test_without_a_folder_that_can_be_written_it_says_what_to_do(monkeypatch):
     monkeypatch.setattr(os, "access", lambda *args: False)
-    with pytest.raises(HostError, match=r"local: .*set TMPDIR"):
+    with pytest.raises(HostError, match=r"local: .*set XDG_RUNTIME_DIR"):
         SocketFolder()
 
 
@@ -212,7 +212,7 @@ def test_a_full_disk_is_named(place, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(tempfile, "mkdtemp", full)
-    with pytest.raises(HostError, match=r"No space left on device.*set TMPDIR"):
+    with pytest.raises(HostError, match=r"No space left on device.*set XDG_RUNTIME_DIR"):
         SocketFolder()
     monkeypatch.undo()
 

@@ -76,7 +76,7 @@ def test_a_real_ssh_takes_every_option():
 
 @pytest.mark.parametrize("path", ["/run/a:b/s", "/run/a%h/s", "/run/${A}/s", "/run/a b", "rel"])
 def test_a_path_that_ssh_would_expand_or_split_is_refused(path):
-    with pytest.raises(HostError, match="TMPDIR"):
+    with pytest.raises(HostError, match="set XDG_RUNTIME_DIR"):
         words(forward=("/tmp/there.sock", path))
 
 

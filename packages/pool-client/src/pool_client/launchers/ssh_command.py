@@ -112,8 +112,8 @@ def arguments(
     if not _PLAIN_PATH.fullmatch(here):
         raise HostError(
             spec.name,
-            f"ssh cannot forward to {here!r}: set TMPDIR to a folder whose path has only letters, "
-            "digits, '.', '_' and '-'",
+            f"ssh cannot forward to {here!r}: set XDG_RUNTIME_DIR to a folder whose path has only "
+            "letters, digits, '.', '_' and '-'",
         )
     strict = "yes" if attempt.all_forwards else "no"
     options = (f"ExitOnForwardFailure={strict}", *_OPTIONS, *(_NEWER if attempt.newer else ()))

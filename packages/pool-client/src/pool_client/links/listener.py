@@ -9,6 +9,7 @@ import socket
 import struct
 from collections.abc import Callable
 
+from pool_client.errors import HostError
 from pool_client.links.acceptor import Acceptor
 from pool_client.links.half_open import HalfOpen
 from pool_client.links.link import Link, LinkEvents
@@ -28,6 +29,19 @@ def _peer_is_us(sock: socket.socket) -> bool:
         return True  # macOS: the directory's mode is what keeps others out
     data = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     return bool(struct.unpack("3i", data)[1] == os.getuid())
+
+
+def _listen(path: str) -> socket.socket:
+    """A new Unix socket that listens. Raises OSError."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.bind(path)
+        os.chmod(path, 0o600)
+        sock.listen(_BACKLOG)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 class Listener:
@@ -51,10 +65,15 @@ class Listener:
         self._folder = SocketFolder()
         self.directory = self._folder.path
         self.address = str(self.directory / "socket")
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        sock.bind(self.address)
-        os.chmod(self.address, 0o600)
-        sock.listen(_BACKLOG)
+        try:
+            sock = _listen(self.address)
+        except OSError as error:
+            self._folder.remove()
+            raise HostError(
+                "local",
+                f"cannot make a socket in {self.directory.parent} ({error}); "
+                "set XDG_RUNTIME_DIR to another folder",
+            ) from error
         self._acceptor = Acceptor(loop, sock, self._greet, lambda: self.half_open.full)
 
     def _greet(self, sock: socket.socket, address: str) -> None:

@@ -34,7 +34,8 @@ class SocketFolder:
             self.path, self._lock = _make(around)
         except OSError as error:
             raise HostError(
-                "local", f"cannot make a folder in {around} ({error}); set TMPDIR to a writable one"
+                "local",
+                f"cannot make a folder in {around} ({error}); set XDG_RUNTIME_DIR to another one",
             ) from error
 
     def __repr__(self) -> str:
@@ -62,7 +63,7 @@ def _place() -> Path:
             if len(str(folder / f"{_PREFIX}{2**31}.xxxxxxxx" / "socket")) <= _MAX_PATH:
                 return folder
     raise HostError(
-        "local", "no folder for the pool's socket is writable; set TMPDIR to one that is"
+        "local", "no folder for the pool's socket is writable; set XDG_RUNTIME_DIR to one that is"
     )
 
 
