@@ -129,10 +129,25 @@ def test_one_peers_network_does_not_stop_the_others(loop, door, number):
     peer.close()
 
 
-def test_an_error_that_nobody_expects_is_not_hidden(loop, door):
+def test_an_error_that_nobody_expects_is_not_hidden(loop, door, monkeypatch):
+    monkeypatch.setattr(acceptor_module, "PAUSE", 0.01)
     door.acceptor.sock = Unlucky(door.sock, errno.EIO, 1)
+    peer = door.knock()
     with pytest.raises(OSError, match=r"nput/output error"):
         door.acceptor._accept()
+    assert door.acceptor._paused, "the loop would call it at once"
+    until(loop, lambda: door.came)
+    peer.close()
+
+
+def test_errors_without_end_leave_the_loop_in_peace(loop, door, monkeypatch):
+    monkeypatch.setattr(acceptor_module, "PAUSE", 0.01)
+    door.acceptor.sock = Unlucky(door.sock, errno.EPERM, acceptor_module._AT_ONCE)
+    peer = door.knock()
+    door.acceptor._accept()
+    assert door.acceptor._paused
+    until(loop, lambda: door.came)
+    peer.close()
 
 
 def test_closing_while_it_pauses(loop, door, monkeypatch):

@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import subprocess
+import sys
 import threading
 from concurrent.futures import Future
 
@@ -257,3 +259,76 @@ def test_dropped_pool() -> None:
     support.wait_until(lambda: core.closed is not None and core.closed.done())
     core.join()
     assert not support.is_alive(pid)
+
+
+class Interrupting:
+    """Ctrl-C is pressed while it is pickled."""
+
+    def __reduce__(self):
+        raise KeyboardInterrupt
+
+
+def test_ctrl_c_while_a_call_is_packed() -> None:
+    """It ends what the caller does; it is nobody's result."""
+
+    async def main() -> None:
+        async with Pool(1) as pool:
+            with pytest.raises(KeyboardInterrupt):
+                pool.run_async(abs, Interrupting())
+            assert await pool.run_async(abs, -1) == 1
+
+    with Pool(1) as pool:
+        with pytest.raises(KeyboardInterrupt):
+            pool.submit(abs, Interrupting())
+        assert pool.run(abs, -1) == 1
+    asyncio.run(main())
+
+
+def test_what_cannot_be_cancelled_does_not_hold_the_end_up(monkeypatch, caplog) -> None:
+    """An input of a map that goes on whatever it is told is left alone after a while."""
+    monkeypatch.setattr(core_module, "_PATIENCE", 0.05)
+    asked = threading.Event()
+
+    async def numbers():
+        yield 1
+        while not asked.is_set():
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                asked.wait(0.001)
+
+    pool = Pool(1)
+    results = pool.map(abs, numbers())
+    assert next(results) == 1
+    pool.shutdown(cancel_futures=True)
+    asked.set()
+    assert "not waiting for what cannot be cancelled" in caplog.text
+
+
+def test_the_exit_does_not_wait_for_a_loop_that_nobody_runs(tmp_path) -> None:
+    """The engine lives on a loop of another thread's, which ends while the exit waits for it."""
+    program = f"""
+import asyncio, sys, threading, time
+from pathlib import Path
+from pool_client import Pool, core
+
+up, gate = threading.Event(), Path({str(tmp_path / "gate")!r})
+
+def work():
+    gate.touch()
+    time.sleep(1000)
+
+async def main():
+    pool = await Pool(1).__aenter__()
+    pool.submit(work)
+    while not gate.exists():
+        await asyncio.sleep(0.001)
+    up.set()
+    while pool._core.closed is None:  # until the exit has begun
+        await asyncio.sleep(0.001)
+
+threading.Thread(target=lambda: asyncio.new_event_loop().run_until_complete(main())).start()
+up.wait()
+"""
+    command = [sys.executable, "-c", program]
+    assert subprocess.run(command, timeout=100).returncode == 0

@@ -396,3 +396,29 @@ def test_results_before_a_death(tmp_path: Path) -> None:
         support.wait_until(lambda: pool.stats().workers_lost == 1)
         assert pool.stats().retried == 0
     assert log.read_text().split() == [str(number) for number in range(80)]
+
+
+@pytest.mark.parametrize("done", [False, True], ids=["before", "after"])
+def test_a_submission_that_is_broken_off(monkeypatch: pytest.MonkeyPatch, done: bool) -> None:
+    """A Ctrl-C around the engine's wake-up does not keep it asleep: later tasks are done."""
+    with Pool(1) as pool:
+        engine = pool._core.engine
+
+        loop = engine.loop
+
+        class Loop:
+            """Ctrl-C is pressed when it is called for the first time."""
+
+            def __getattr__(self, name: str):
+                return getattr(loop, name)
+
+            def call_soon_threadsafe(self, *call) -> None:
+                monkeypatch.setattr(engine, "loop", loop)
+                if done:
+                    loop.call_soon_threadsafe(*call)
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(engine, "loop", Loop())
+        with pytest.raises(KeyboardInterrupt):
+            pool.submit(abs, -1)
+        assert pool.submit(abs, -2).result(60) == 2

@@ -1,10 +1,12 @@
 """Functions: pickled once, known by a number."""
 
 import functools
+import itertools
 import math
 import operator
 import pickle
 import threading
+import weakref
 
 import cloudpickle
 import numpy
@@ -146,6 +148,23 @@ def test_the_longest_unused_is_forgotten_and_comes_back_under_a_new_number(table
     table.get(lambda: 1)
     assert table.forgotten == [first.id, 3], "not the one that was used again"
     assert table.get(of_module).id > first.id
+
+
+def test_what_is_forgotten_may_have_a_finalizer_that_submits(table, monkeypatch):
+    monkeypatch.setattr("pool_client.functions.CAPACITY", 2)
+    records = []
+    numbers = itertools.count()
+
+    def submit():
+        records.append(table.get(functools.partial(abs, next(numbers))))
+
+    for number in range(6):
+        function = eval(f"lambda: {number}")
+        weakref.finalize(function, submit)
+        records.append(table.get(function))
+        del function
+    assert len(table) == 2
+    assert len({record.id for record in records}) == len(records) > 6
 
 
 def test_threads_get_the_same_records(table):

@@ -1,5 +1,6 @@
 """One host of a pool: its supervisor, and the seats of its workers."""
 
+import asyncio
 import os
 import signal
 import time
@@ -322,6 +323,25 @@ def test_after_the_end_nobody_is_there(machine) -> None:
         assert pool.workers() == []
         assert pool.stats().workers == pool.stats().workers_lost == 0
         assert not pool.is_ready()
+
+
+def test_an_end_that_fails_keeps_nobody_waiting(machine, monkeypatch) -> None:
+    """A pool that breaks ends its hosts while somebody shuts it down."""
+    pool = Pool(1, hosts=["machine://far/1"])
+    runner = runner_of(pool)
+    close = runner._launch.close
+
+    async def fail() -> None:
+        await close()
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(runner._launch, "close", fail)
+    loop = pool._core.engine.loop
+    ends = [asyncio.run_coroutine_threadsafe(runner.close(), loop) for _ in range(2)]
+    with pytest.raises(OSError, match="the disk is full"):
+        ends[0].result(60)
+    ends[1].result(60)
+    pool.shutdown()
 
 
 class Faulty:

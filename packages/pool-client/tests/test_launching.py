@@ -1,6 +1,7 @@
 """One start of a program by a launcher that a test plays."""
 
 import asyncio
+import contextlib
 import time
 
 import pytest
@@ -313,6 +314,27 @@ def test_closing_does_not_wait_for_ever(monkeypatch):
         assert player.program.calls == ["kill", "close"]
 
     run(main())
+
+
+def test_a_launcher_that_cannot_be_cancelled_is_not_waited_for(monkeypatch, caplog):
+    monkeypatch.setattr(launching, "_PATIENCE", 0.05)
+
+    async def main():
+        over = asyncio.Event()
+
+        async def stubborn():
+            while not over.is_set():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await over.wait()
+
+        made, failure = launch(Player(stubborn))
+        await asyncio.sleep(0)
+        await made.close()
+        assert not failure.done()
+        over.set()
+
+    run(main())
+    assert "its launcher cannot be cancelled" in caplog.text
 
 
 @pytest.mark.parametrize(("method", "calls"), [("sweep", ["close"]), ("abandon", ["abandon"])])

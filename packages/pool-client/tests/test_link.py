@@ -207,6 +207,22 @@ class Short:
         return getattr(self.sock, name)
 
 
+def test_a_peer_that_is_slow_after_a_moment_without_memory(loop, pair):
+    """What went before does not count when memory lacks again, perhaps a minute later."""
+    link, _ = pair
+    real = link._sock
+    link._sock = Short(real, for_good=True)
+    link.connection.send(Retire())
+    link.flush()
+    assert link._short_since is not None
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            real.send(bytes(1000))
+    link._sock = real
+    link._write()
+    assert link._writing and link._short_since is None
+
+
 @pytest.mark.parametrize("size", [100, 1_000_000])
 def test_a_moment_without_memory_breaks_nothing(loop, pair, events, size):
     link, peer = pair

@@ -41,6 +41,28 @@ def test_it_can_stop_itself():
     assert thread.loop.is_closed()
 
 
+@pytest.mark.parametrize("wish", [SystemExit(3), KeyboardInterrupt()])
+def test_user_code_that_wants_to_exit_does_not_end_it(wish, caplog):
+    thread = LoopThread("a loop")
+
+    async def leave():
+        raise wish
+
+    with pytest.raises(type(wish)):
+        call(thread, leave())
+    assert call(thread, asyncio.sleep(0, "still there")) == "still there"
+    thread.stop()
+    assert "has asked for the program's end" in caplog.text
+
+
+def test_user_code_that_stops_the_loop_does_not_end_it():
+    thread = LoopThread("a loop")
+    thread.loop.call_soon_threadsafe(thread.loop.stop)
+    assert call(thread, asyncio.sleep(0, "still there")) == "still there"
+    thread.stop()
+    assert thread.loop.is_closed()
+
+
 def test_uvloop_is_taken_where_it_is():
     uvloop = pytest.importorskip("uvloop")
     loop = new_loop()

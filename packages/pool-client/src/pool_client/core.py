@@ -6,9 +6,10 @@ States: new, open, closing, closed; and forked, in a forked child's copy.
 
 import asyncio
 import contextlib
+import logging
 import threading
 import weakref
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import Any
 
 from pool_client.calls import AsyncCall, Call, Mailbox, RemoteAsyncCall
@@ -23,6 +24,13 @@ from pool_client.packing import pack_call
 from pool_client.ready import Ready
 from pool_client.scheduling.tasks import Terms
 from pool_protocol import serializer
+
+logger = logging.getLogger("pool_client")
+
+#: Seconds between looks whether anybody still runs the loop of a pool that the exit waits for.
+_LOOK = 0.5
+#: Seconds for what runs on a loop to end after it was cancelled.
+_PATIENCE = 5.0
 
 _NOBODY = (
     "this pool has no workers, and nobody can join: give it num_workers or hosts, or call listen()"
@@ -160,6 +168,8 @@ class Core:
         future.engine_thread = engine.thread
         try:
             task = self._call(Call, future, func, args, kwargs, terms)
+        except KeyboardInterrupt:
+            raise
         except BaseException as error:
             _check_callable(func)
             future.set_exception(error)
@@ -182,6 +192,8 @@ class Core:
         kind = AsyncCall if loop is engine.loop else RemoteAsyncCall
         try:
             task = self._call(kind, future, func, args, kwargs, terms)
+        except KeyboardInterrupt:
+            raise
         except BaseException as error:
             _check_callable(func)
             future.set_exception(error)
@@ -255,7 +267,7 @@ class Core:
             forget(self)
             if self._thread is not None:
                 await _cancel_others()
-                engine.loop.stop()
+                self._thread.end()
             if error is None:
                 done.set_result(None)
             else:
@@ -301,10 +313,18 @@ class Core:
         if self.is_here():
             return
         try:
-            done.result()
+            self._outlast(engine, done)
         except KeyboardInterrupt:
-            self.close(kill=True).result()
+            self._outlast(engine, self.close(kill=True))
         self.join()
+
+    def _outlast(self, engine: Engine, done: "Future[None]") -> None:
+        """Wait for the end, for as long as anybody runs the engine's loop."""
+        while not wait((done,), _LOOK).done:
+            if self._thread is None and not engine.loop.is_running():
+                self._sweep()
+                return
+        done.result()
 
     def _sweep(self) -> None:
         """The loop that carried the engine is gone: end the processes, remove the files."""
@@ -346,7 +366,10 @@ async def _cancel_others() -> None:
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()
-    await asyncio.gather(*others, return_exceptions=True)
+    if others:
+        _, stubborn = await asyncio.wait(others, timeout=_PATIENCE)
+        for task in stubborn:
+            logger.warning("not waiting for what cannot be cancelled: %r", task)
 
 
 def _can_watch(loop: asyncio.AbstractEventLoop) -> bool:

@@ -62,7 +62,6 @@ _KEEP_MEMORY = 5.0
 
 #: Let others have this core, if they want it.
 _give_way: Callable[[], None] = getattr(os, "sched_yield", lambda: None)
-
 #: Why a pool takes nothing any more.
 AFTER_SHUTDOWN = "cannot schedule new futures after shutdown"
 
@@ -124,12 +123,17 @@ class Engine:
         # set here, that look is still to come and finds the task; else we ask for another.
         self._inbox.append(task)
         if not self._woken:
-            self._woken = True
+            wake = self.loop.call_soon if here else self.loop.call_soon_threadsafe
             try:
-                (self.loop.call_soon if here else self.loop.call_soon_threadsafe)(self._drain)
+                self._woken = True
+                wake(self._drain)
             except RuntimeError:
                 if not self.ended:
                     raise
+            except BaseException:  # a signal's handler, as Ctrl-C's, has broken it off somewhere
+                self._woken = False
+                wake(self._drain)
+                raise
         if self.ended:
             with contextlib.suppress(ValueError):  # the last look into the inbox has found it
                 self._inbox.remove(task)
@@ -140,8 +144,7 @@ class Engine:
         now = time.monotonic_ns()
         if self.leaving or self.functions.forgotten:
             return False
-        assignments = self.scheduler.lone(task, now)
-        if assignments is None:
+        if (assignments := self.scheduler.lone(task, now)) is None:
             return False
         for worker, tasks in assignments:
             self._send(worker, tasks)
@@ -223,9 +226,8 @@ class Engine:
     def _act(self) -> None:
         for action in self.scheduler.take_actions():
             match action:
-                case ReplaceWorker(host, slot):
-                    if not self.leaving and self.scheduler.broken is None:
-                        self.fleet.runner(host).replace(slot)
+                case ReplaceWorker(host, slot) if not (self.leaving or self.scheduler.broken):
+                    self.fleet.runner(host).replace(slot)
                 case RecallTasks(worker, last):
                     self.fleet.tell(worker.host, Recall(worker.id, last))
                 case WatchHost(host, on):
@@ -233,8 +235,7 @@ class Engine:
                 case RetireWorker(worker):
                     self._tell(worker, Retire())
                 case DropHost(host, reason):
-                    runner = self.fleet.runner(host)
-                    self.fleet.drop(runner, HostError(host.name, reason))
+                    self.fleet.drop(self.fleet.runner(host), HostError(host.name, reason))
                 case BreakPool():
                     self.keep(self.loop.create_task(self.fleet.close()))
 
@@ -347,8 +348,7 @@ class Engine:
             buffer[:count] = view[:count]
             view = view[count:]
             frames = decoder.received(count)
-            results += decode(frames, {frame[0] for frame in frames})
-        results = [result for result in results if isinstance(result, Result)]
+            results += [r for r in decode(frames, {f[0] for f in frames}) if isinstance(r, Result)]
         if results:
             for task, result in self.scheduler.results(worker, results, time.monotonic_ns()):
                 task.resolve(result)

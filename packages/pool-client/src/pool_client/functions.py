@@ -42,8 +42,9 @@ class FunctionTable:
         self._kind = kind
         self._by_identity: dict[int, tuple[object, Function]] = {}
         self._by_bytes: OrderedDict[bytes, Function] = OrderedDict()
-        self._next = 1
-        self._lock = threading.Lock()
+        self._last = 0
+        #: Reentrant: finalizers, also of what is evicted, may submit something in the middle.
+        self._lock = threading.RLock()
         #: Numbers that no worker needs any more, for the engine to pass on.
         self.forgotten: list[int] = []
 
@@ -62,11 +63,11 @@ class FunctionTable:
         with self._lock:
             function = self._by_bytes.get(blob)
             if function is None:
-                function = Function(
-                    self._next, name_of(func)[:_LONGEST], blob, not is_by_reference(func)
+                self._last += 1
+                made = Function(
+                    self._last, name_of(func)[:_LONGEST], blob, not is_by_reference(func)
                 )
-                self._next += 1
-                self._by_bytes[blob] = function
+                function = self._by_bytes.setdefault(blob, made)
                 self._evict()
             else:
                 self._by_bytes.move_to_end(blob)
@@ -89,7 +90,7 @@ class FunctionTable:
     def _evict(self) -> None:
         while len(self._by_bytes) > CAPACITY:
             _, old = self._by_bytes.popitem(last=False)
-            for key in [k for k, (_, f) in self._by_identity.items() if f is old]:
+            for key in [k for k, (_, f) in self._by_identity.copy().items() if f is old]:
                 del self._by_identity[key]
             # In this order: the engine, in another thread, sees the one or the other.
             old.forgotten = True

@@ -33,10 +33,14 @@ def _has_standard_streams() -> bool:
 
 
 class LoopThread:
-    """Runs a new loop until ``stop``. A daemon: the pool's exit hook ends it in good order."""
+    """Runs a new loop until ``stop``. A daemon: the pool's exit hook ends it in good order.
+
+    Nothing else ends it, whatever user code does on the loop, where inputs of maps may be read.
+    """
 
     def __init__(self, name: str) -> None:
         self.loop = new_loop()
+        self._over = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -48,14 +52,24 @@ class LoopThread:
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
         try:
-            self.loop.run_forever()
+            while not self._over:
+                try:
+                    self.loop.run_forever()
+                except (SystemExit, KeyboardInterrupt) as error:  # a loop passes these on
+                    text = "user code on the loop of a pool has asked for the program's end"
+                    self.loop.call_exception_handler({"message": text, "exception": error})
         finally:
             asyncio.set_event_loop(None)
             self.loop.close()
 
+    def end(self) -> None:
+        """End the loop with this turn. In its thread only."""
+        self._over = True
+        self.loop.stop()
+
     def stop(self) -> None:
         """End the loop, and wait for the thread unless this is it."""
         with contextlib.suppress(RuntimeError):  # stopped before
-            self.loop.call_soon_threadsafe(self.loop.stop)
+            self.loop.call_soon_threadsafe(self.end)
         if threading.current_thread() is not self._thread:
             self._thread.join()

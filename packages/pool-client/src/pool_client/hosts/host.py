@@ -337,6 +337,12 @@ class HostRunner:
             await self._closed.wait()
             return
         self._closed = asyncio.Event()
+        try:
+            await self._close()
+        finally:
+            self._closed.set()
+
+    async def _close(self) -> None:
         if self.state is not State.DROPPED:
             self.standing = Standing(State.CLOSED, self.error)
         self.timers.stop()
@@ -356,7 +362,6 @@ class HostRunner:
             await self._launch.close()
             self._launch = None
         await asyncio.gather(*filter(None, (self._autopsy, self._burial)), return_exceptions=True)
-        self._closed.set()
 
     async def _farewell(self) -> None:
         """Read the control connection to its end: it brings what workers printed last."""

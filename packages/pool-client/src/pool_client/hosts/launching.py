@@ -20,7 +20,8 @@ logger = logging.getLogger("pool_client")
 #: Seconds between looks at a program that has not connected yet, or that is to end.
 _LOOK = 0.02
 _LOOK_END = 0.001
-#: Seconds for a program to end after its standard input was closed, before it is killed.
+#: Seconds for a program to end after its standard input was closed, before it is killed; and for a
+#: launcher that was cancelled.
 _PATIENCE = 5.0
 
 #: What a launcher may raise: SystemExit too, which a loop would pass on to its thread.
@@ -154,7 +155,9 @@ class Launch:
         """Give up a start that is under way."""
         if self._task is not asyncio.current_task():
             self._task.cancel()
-            await asyncio.wait((self._task,))
+            done, _ = await asyncio.wait((self._task,), timeout=_PATIENCE)
+            if not done:
+                logger.warning("%s: its launcher cannot be cancelled", self._spec.name)
 
     async def give_up(self) -> None:
         """End it by force, however far it has come."""

@@ -43,6 +43,7 @@ class Acceptor:
         loop.add_reader(sock.fileno(), self._accept)
 
     def _accept(self) -> None:
+        came = False
         for _ in range(_AT_ONCE):
             if self._full():
                 return self._pause()
@@ -54,13 +55,16 @@ class Acceptor:
                 if error.errno in _PASSING:
                     continue
                 if error.errno not in _SHORT:
+                    self._pause()  # it may be so each time
                     raise
                 if not self._warned:
                     self._warned = True
                     logger.warning("cannot accept a worker yet, and try again: %s", error)
                 return self._pause()
+            came = True
             self._greet(sock, address[0] if isinstance(address, tuple) else "")
-        return None
+        # Errors alone: they may never pass.
+        return None if came else self._pause()
 
     def _pause(self) -> None:
         if not self._paused:

@@ -170,7 +170,7 @@ class Link:
                     unsent.popleft()
                     sent -= size
         except (BlockingIOError, InterruptedError):
-            pass
+            self._short_since = None  # the peer is slow, and there is memory
         except OSError as error:
             short = self._wait(error)
             if not short:
