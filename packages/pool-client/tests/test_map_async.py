@@ -604,3 +604,15 @@ def test_a_used_map_has_no_rest(chunks: FakeChunks) -> None:
             assert rests == set()
 
     asyncio.run(main())
+
+
+def test_a_reading_that_is_cancelled_before_it_begins(hand: FakeChunks) -> None:
+    """Who takes results is told."""
+
+    async def main() -> None:
+        results: Any = start(hand, acount())
+        results._source._pumping.cancel()
+        with pytest.raises(RuntimeError, match="shut down"):
+            await anext(results)
+
+    asyncio.run(main())

@@ -3,12 +3,17 @@
 import asyncio
 import itertools
 import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
 
+from mapping.hand import Clock
 from support import wait_until
 
 from pool_client.map_rest import Rest, Rests
-from pool_client.mapping import Feed, Flow, Policy
-from pool_client.testing import FakeChunks, ThreadedChunks
+from pool_client.mapping import Delivery, Feed, Flow, Policy
+from pool_client.mapping.chunking import READING
+from pool_client.testing import FakeChunks, FakeHandle, ThreadedChunks
 
 
 def make(chunks: FakeChunks, count: int | None) -> tuple[Rest, Rests, Flow]:
@@ -101,3 +106,88 @@ def test_advancing_on_a_loop_waits_for_the_run() -> None:
 
     asyncio.run(main())
     assert flow.read == 20
+
+
+def test_it_has_no_time_limit() -> None:
+    """That of the map is for those who take results, and nobody does."""
+    with ThreadedChunks(abs) as chunks:
+        flow = Flow(chunks, Policy(1))
+        rest = Rest(flow, Feed(flow, iter(range(100)), Clock(1), deadline=0), set())
+        thread = threading.Thread(target=rest.run)
+        thread.start()
+        try:
+            wait_until(lambda: flow.ended)
+        finally:
+            flow.close()
+            thread.join()
+        assert flow.read == 100
+
+
+class FirstDone(FakeChunks):
+    """An engine that does the first chunk at once, and the others when told."""
+
+    def submit_chunk(self, items: list[Any], done: Callable[[Delivery], None]) -> FakeHandle:
+        """Queue a chunk."""
+        handle = super().submit_chunk(items, done)
+        if len(self.sizes) == 1:
+            self.step()
+        return handle
+
+
+def test_a_slow_input_keeps_the_workers_busy() -> None:
+    """Results that nobody takes are no reason to stop reading as long as there is room."""
+    chunks = FirstDone(abs)
+    flow = Flow(chunks, Policy(1))
+    rest = Rest(flow, Feed(flow, iter(range(5)), Clock(READING + 1)), set())
+    thread = threading.Thread(target=rest.run)
+    thread.start()
+    try:
+        wait_until(lambda: len(chunks.sizes) == 5)
+    finally:
+        flow.close()
+        thread.join()
+
+
+def test_a_slow_input_leaves_time_for_the_loop() -> None:
+    """Others run between its items, though there is room for all of them."""
+
+    async def main() -> None:
+        turns = 0
+
+        async def others() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        def source() -> Iterator[int]:
+            for number in range(5):
+                seen.append(turns)
+                yield number
+
+        seen: list[int] = []
+        flow = Flow(FakeChunks(abs), Policy(1))
+        rest = Rest(flow, Feed(flow, source(), Clock(READING + 1)), set())
+        task = asyncio.create_task(others())
+        await rest.run_async()
+        task.cancel()
+        assert sorted(set(seen)) == seen
+
+    asyncio.run(main())
+
+
+class Emptied(deque[Any]):
+    """Somebody else takes what is in it, at the last moment."""
+
+    def pop(self) -> Any:  # type: ignore[override]
+        """Remove what is not there any more."""
+        self.clear()
+        return super().pop()
+
+
+def test_two_let_go_at_once() -> None:
+    """Each of those that wait is woken by one of them."""
+    rest, rests, _ = make(FakeChunks(abs), 10)
+    rest._waiting = Emptied([lambda: None])
+    assert rest.forget()
+    assert rests == set()

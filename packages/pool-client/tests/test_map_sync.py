@@ -4,6 +4,7 @@ import asyncio
 import copy
 import gc
 import itertools
+import queue
 import signal
 import threading
 import time
@@ -12,14 +13,15 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
-from mapping.hand import HaltedClock
+from mapping.hand import Clock, HaltedClock
 from support import wait_until
 
 from pool_client import map_sync
 from pool_client.map_rest import Rests
 from pool_client.map_sync import MapIterator
-from pool_client.mapping import check
+from pool_client.mapping import Flow, check
 from pool_client.testing import FakeChunks, ThreadedChunks
+from pool_client.waiting import Bell
 
 
 def double(number: int) -> int:
@@ -66,10 +68,14 @@ class LoopThread:
         self.thread = threading.Thread(target=self.loop.run_forever)
         self.tasks = 0
 
-    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> Callable[[], object]:
+    def spawn(
+        self, coroutine: Coroutine[Any, Any, None], over: Callable[[], None]
+    ) -> Callable[[], object]:
         """Run a coroutine there."""
         self.tasks += 1
-        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).cancel
+        future = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+        future.add_done_callback(lambda _: over())
+        return future.cancel
 
     def stop(self) -> None:
         """End it."""
@@ -543,6 +549,38 @@ class Pausing:
             self.closed_on = asyncio.get_running_loop()
 
 
+def test_the_consumer_waits_while_an_async_input_pauses(
+    hand: FakeChunks, loop: LoopThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of mixed inputs: chunks that finish behind a slow first one give it nothing to do."""
+    told: queue.Queue[bool] = queue.Queue()
+    expect = Flow.expect
+
+    def noted(flow: Flow, *args: Any, **kwargs: Any) -> bool:
+        waits = expect(flow, *args, **kwargs)
+        told.put(waits)
+        return waits
+
+    monkeypatch.setattr(Flow, "expect", noted)
+    hand.func, hand.star = int.__add__, True
+    results = start(hand, itertools.count(), Pausing(), spawn=loop.spawn, chunksize=1)
+    wait_until(lambda: len(hand.queue) == 3)
+    hand.step(1)
+    hand.step(1)
+    taken: list[int] = []
+    consumer = threading.Thread(target=lambda: taken.extend(itertools.islice(results, 3)))
+    consumer.start()
+    try:
+        assert told.get(timeout=30)
+        hand.step()
+    finally:
+        if not taken:
+            hand.run()
+        consumer.join()
+        results.close()
+    assert taken == [0, 2, 4]
+
+
 @pytest.mark.parametrize("chunksize", [None, 1, 2, 100])
 def test_a_pause_holds_nothing_back(
     threads: ThreadedChunks, loop: LoopThread, chunksize: int | None
@@ -563,6 +601,37 @@ def test_closing_closes_async_inputs(threads: ThreadedChunks, loop: LoopThread) 
     results.close()
     assert source.closed_on is loop.loop
     results.close()
+
+
+def test_two_threads_close_at_once(
+    threads: ThreadedChunks, loop: LoopThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither waits longer than for the inputs to be closed."""
+
+    class CountingBell(Bell):
+        def wait(self, seconds: float | None = None) -> None:
+            waiting.append(seconds)
+            super().wait(seconds)
+
+    async def source() -> AsyncIterator[int]:
+        try:
+            yield 1
+            await asyncio.sleep(600)
+        finally:
+            while len(waiting) < 2:
+                await asyncio.sleep(0.005)
+
+    monkeypatch.setattr(map_sync, "_CLOSING", 50.0)
+    monkeypatch.setattr(map_sync, "Bell", CountingBell)
+    waiting: list[float | None] = []
+    results = start(threads, source(), spawn=loop.spawn)
+    assert next(results) == 2
+    waiting.clear()
+    closers = [threading.Thread(target=results.close) for _ in range(2)]
+    for closer in closers:
+        closer.start()
+    for closer in closers:
+        wait_until(lambda closer=closer: not closer.is_alive(), timeout=40)  # type: ignore[misc]
 
 
 def test_dropping_closes_async_inputs(threads: ThreadedChunks, loop: LoopThread) -> None:
@@ -638,7 +707,9 @@ def test_a_loop_that_ends_ends_the_map(threads: ThreadedChunks) -> None:
     tasks = []
     try:
 
-        def spawn(coroutine: Coroutine[Any, Any, None]) -> Callable[[], object]:
+        def spawn(
+            coroutine: Coroutine[Any, Any, None], over: Callable[[], None]
+        ) -> Callable[[], object]:
             future = asyncio.run_coroutine_threadsafe(coroutine, loop.loop)
             tasks.append(future)
             return future.cancel
@@ -650,6 +721,25 @@ def test_a_loop_that_ends_ends_the_map(threads: ThreadedChunks) -> None:
             list(results)
     finally:
         loop.stop()
+
+
+def test_a_loop_that_ends_before_the_reading_begins(hand: FakeChunks, loop: LoopThread) -> None:
+    """The consumer is told as well."""
+
+    def spawn(
+        coroutine: Coroutine[Any, Any, None], over: Callable[[], None]
+    ) -> Callable[[], object]:
+        def begin() -> None:
+            task = loop.loop.create_task(coroutine)
+            task.add_done_callback(lambda _: over())
+            task.cancel()
+
+        return loop.loop.call_soon_threadsafe(begin).cancel
+
+    source = Pausing()
+    with pytest.raises(RuntimeError, match="shut down"):
+        list(start(hand, source, spawn=spawn))
+    assert not source.started
 
 
 def test_a_loop_that_never_ran(hand: FakeChunks, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -669,7 +759,7 @@ def test_async_inputs_need_a_loop(hand: FakeChunks) -> None:
     with pytest.raises(RuntimeError, match="event loop"):
         start(hand, acount())
 
-    def refuse(coroutine: Coroutine[Any, Any, None]) -> Callable[[], object]:
+    def refuse(coroutine: Any, over: Any) -> Callable[[], object]:
         raise RuntimeError("closed")
 
     with pytest.raises(RuntimeError, match="closed"):
@@ -742,3 +832,20 @@ def test_inputs_of_unknown_length_are_not_run_whole(hand: FakeChunks) -> None:
     gc.collect()
     assert rests == set()
     assert all(handle.cancelled for handle in hand.queue)
+
+
+def test_the_rest_of_a_map_whose_time_is_over(
+    threads: ThreadedChunks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is run all the same; who looks later gets what there is."""
+    clock = Clock()
+    monkeypatch.setattr(map_sync, "_now", clock)
+    rests: Rests = set()
+    results = start(threads, range(500), rests=rests, timeout=1)
+    clock.now = 2 * 10**9
+    for rest in list(rests):
+        rest.run()
+    assert rests == set()
+    assert results._source._flow.read == 500
+    wait_until(lambda: len(results._source._flow.arrived) == results._source._flow.unfinished)
+    assert list(results) == list(range(0, 1000, 2))

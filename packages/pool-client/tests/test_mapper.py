@@ -2,15 +2,20 @@
 
 import asyncio
 import gc
+import itertools
 import math
 import operator
 import queue
+import threading
 import weakref
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from support import running_pool
+from support import running_pool, wait_until
 
+import pool_client.core
+import pool_client.mapper
 from pool_client import Pool
 from pool_client.mapper import BoundChunks
 
@@ -100,3 +105,46 @@ def test_arguments_are_checked_before_anything_starts() -> None:
     with pytest.raises(TypeError):
         pool.map(7, [-1])
     assert pool._core.engine is None
+
+
+async def forever() -> AsyncIterator[int]:
+    """Count."""
+    for number in itertools.count():
+        yield number
+        await asyncio.sleep(0)
+
+
+def test_async_inputs_at_the_last_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A map that begins when the engine's loop is about to end is refused."""
+    pool = Pool(1)
+    engine = pool._core.working()
+    outcome: list[BaseException] = []
+    spawned: list[bool] = []
+    spawn, cancel_others = pool_client.mapper._spawn, pool_client.core._cancel_others
+
+    def noted(*args: Any) -> Any:
+        try:
+            return spawn(*args)
+        finally:
+            spawned.append(True)
+
+    def consume() -> None:
+        try:
+            next(pool.map(abs, forever()))
+        except BaseException as error:
+            outcome.append(error)
+
+    consumer = threading.Thread(target=consume, daemon=True)
+
+    async def late() -> None:
+        await cancel_others()
+        consumer.start()
+        wait_until(lambda: spawned)  # without another turn of the loop
+
+    # Whether the pool takes anything was looked at just before it was shut down.
+    monkeypatch.setattr(pool._core, "working", lambda: engine)
+    monkeypatch.setattr(pool_client.mapper, "_spawn", noted)
+    monkeypatch.setattr(pool_client.core, "_cancel_others", late)
+    pool.shutdown()
+    consumer.join(30)
+    assert [type(error) for error in outcome] == [RuntimeError]

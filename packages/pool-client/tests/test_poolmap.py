@@ -491,3 +491,21 @@ def test_dropped_pipe_leaves_the_pool_alone(pool: Any) -> None:
 
     asyncio.run(main())
     assert pool.run(abs, -1) == 1
+
+
+def test_reading_that_is_cancelled_before_it_begins(pool: Any) -> None:
+    """The pipe ends, with an error."""
+
+    async def main() -> list[BaseException]:
+        source = ev.Event()
+        pipe = source.poolmap(pool, abs)
+        _, errors = collect(pipe)
+        before = asyncio.all_tasks()
+        await asyncio.sleep(0)
+        for task in asyncio.all_tasks() - before:
+            task.cancel()
+        await until(pipe.done)
+        return errors
+
+    errors = asyncio.run(main())
+    assert [type(error) for error in errors] == [RuntimeError]

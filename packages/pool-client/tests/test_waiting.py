@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 from pool_client.waiting import Bell, wait_on_loop
 
@@ -79,3 +80,22 @@ def test_woken_after_the_loop_closed() -> None:
 def test_woken_by_time() -> None:
     """It waits no longer than told."""
     asyncio.run(wait_on_loop(lambda wake: True, 0.01))
+
+
+def test_woken_in_its_thread_after_the_loop_closed() -> None:
+    """The same where a finalizer in the thread of the loop wakes."""
+    wakes = []
+
+    def expect(wake: Callable[[], None]) -> bool:
+        wakes.append(wake)
+        return True
+
+    waiting = wait_on_loop(expect)
+
+    async def main() -> None:
+        future: Any = waiting.send(None)
+        future.add_done_callback(print)
+
+    asyncio.run(main())
+    wakes[0]()
+    waiting.close()

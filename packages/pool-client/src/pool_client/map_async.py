@@ -169,6 +169,8 @@ class _Source:
         rows = self._request.sync_rows() if self._request.mixed else None
         pump = Pump(self._flow, self._request.columns, wait_on_loop, rows=rows)
         self._pumping = asyncio.get_running_loop().create_task(pump.run())
+        # It may be cancelled before it begins.
+        self._pumping.add_done_callback(lambda _: pump.give_up())
 
     async def advance(self) -> None:
         """The generator is used for the first time."""

@@ -1,9 +1,11 @@
 """Maps that were started and never looked at: run whole, at the latest at shutdown (PEP 3148)."""
 
+import asyncio
+from collections import deque
 from threading import Lock
 
 from pool_client.mapping.feed import Feed
-from pool_client.mapping.flow import Flow, Wake
+from pool_client.mapping.flow import Flow, Wake, wake_up
 from pool_client.waiting import Bell, wait_on_loop
 
 
@@ -18,7 +20,7 @@ class Rest:
         self._feed = feed
         self._rests = rests
         self._lock = Lock()
-        self._waiting: list[Wake] = []
+        self._waiting: deque[Wake] = deque()
         self._over = False
         rests.add(self)
 
@@ -60,6 +62,7 @@ class Rest:
             await wait_on_loop(self._expect_release)
         try:
             while self._read():
+                await asyncio.sleep(0)  # there may be room for more slow inputs at once
                 await wait_on_loop(self._expect_room)
         finally:
             self._release()
@@ -67,7 +70,7 @@ class Rest:
     def _read(self) -> bool:
         """Read what may be read now; whether there is more."""
         if not self._over:
-            # Nobody takes results, so nothing is held back for their sake.
+            # Nobody takes results, so nothing is held back for their sake, nor for a time limit.
             self._flow.whole = True
             self._feed.fill()
             self._over = self._flow.ended or self._flow.closed
@@ -76,7 +79,7 @@ class Rest:
         return not self._over
 
     def _expect_room(self, wake: Wake) -> bool:
-        return self._flow.expect(wake, reads=True, takes=False)
+        return not self._flow.quota() and self._flow.expect(wake, reads=True, takes=False)
 
     def _expect_release(self, wake: Wake) -> bool:
         self._waiting.append(wake)
@@ -84,8 +87,8 @@ class Rest:
 
     def _release(self) -> None:
         self._lock.release()
-        while self._waiting:
-            self._waiting.pop()()
+        while wake_up(self._waiting):
+            pass
 
 
 #: The maps of a pool that are to be run whole at its shutdown.

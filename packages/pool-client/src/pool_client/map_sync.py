@@ -86,7 +86,7 @@ class _Pumping:
         self._stopped = Bell()
         coroutine = self._run()
         try:
-            self._cancel = spawn(coroutine)
+            self._cancel = spawn(coroutine, pump.give_up)
         except BaseException:
             coroutine.close()
             raise
@@ -105,6 +105,8 @@ class _Pumping:
         self._cancel()
         if wait and self._pump.started and self._thread != get_ident():
             self._stopped.wait(_CLOSING)
+            if self._pump.stopped:
+                self._stopped.ring()  # for another thread that closes
 
 
 class _Source:
@@ -180,7 +182,8 @@ class _Source:
             if taker.over():
                 raise StopIteration
             seconds = taker.seconds_left()
-            if flow.expect(self._bell.ring, reads=reader is not None):
+            # What has arrived concerns a pump, not the stash that gives it rows.
+            if flow.expect(self._bell.ring, reads=isinstance(reader, Feed)):
                 self._bell.wait(seconds)
 
     def close(self, wait: bool = False) -> None:

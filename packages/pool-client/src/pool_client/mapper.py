@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from pool_client.chunk_tasks import Answers, Chunk
@@ -50,9 +52,30 @@ class BoundChunks:
         return chunk
 
 
-def _spawn(core: Core, coroutine: Coroutine[Any, Any, None]) -> Callable[[], object]:
-    """Run a coroutine on the engine's loop."""
-    return asyncio.run_coroutine_threadsafe(coroutine, core.working().loop).cancel
+def _spawn(
+    core: Core, coroutine: Coroutine[Any, Any, None], over: Callable[[], None]
+) -> Callable[[], None]:
+    """Run a coroutine on the engine's loop. Raises RuntimeError when the engine has ended."""
+    engine = core.working()
+    tasks: list[asyncio.Task[None]] = []
+
+    def begin() -> None:
+        task = engine.loop.create_task(coroutine)
+        task.add_done_callback(lambda _: over())
+        tasks.append(task)
+        engine.keep(task)
+
+    def stop() -> None:
+        for task in tasks:
+            task.cancel()
+
+    def cancel() -> None:
+        with suppress(RuntimeError):  # the loop is closed
+            engine.loop.call_soon_threadsafe(stop)
+
+    # Not to the loop itself: a loop that is about to end takes it, and never gets to it.
+    engine.submit(begin)
+    return cancel
 
 
 def _bind(
@@ -83,7 +106,7 @@ def start_map(
         chunks,
         request,
         single=terms.retries == 0,
-        spawn=lambda coroutine: _spawn(core, coroutine),
+        spawn=partial(_spawn, core),
         rests=core.rests,
     )
 

@@ -95,6 +95,8 @@ class PoolMap(Op):  # type: ignore[misc]  # eventkit has no annotations
         flow = self._flow
         pump = Pump(flow, (self._emits,), wait_on_loop)
         pumping = asyncio.get_running_loop().create_task(pump.run())
+        # It may be cancelled before it begins.
+        pumping.add_done_callback(lambda _: pump.give_up())
         try:
             async with asyncio.timeout(self._limit):
                 await self._emit_all()

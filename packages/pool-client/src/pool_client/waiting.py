@@ -47,11 +47,11 @@ async def wait_on_loop(expect: Callable[[Wake], bool], seconds: float | None = N
             future.set_result(None)
 
     def wake() -> None:
-        if threading.get_ident() == thread:
-            resolve()
-            return
         with suppress(RuntimeError):  # the loop was closed, so nobody waits
-            loop.call_soon_threadsafe(resolve)
+            if threading.get_ident() == thread:
+                resolve()
+            else:
+                loop.call_soon_threadsafe(resolve)
 
     if not expect(wake):
         return

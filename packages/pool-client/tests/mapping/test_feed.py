@@ -110,3 +110,19 @@ def test_a_slow_input_does_not_delay_the_start() -> None:
     flow, chunks = make_flow()
     make_feed(flow, clock=Clock(READING)).fill(started=False)
     assert len(chunks.sizes) < 3
+
+
+def test_a_map_that_is_read_whole_has_no_deadline() -> None:
+    flow, chunks = make_flow()
+    flow.whole = True
+    feed = Feed(flow, iter(range(4)), Clock(1), deadline=0)
+    feed.fill()
+    assert chunks.sizes == [1] * 4
+    assert flow.ended
+
+
+def test_a_slow_input_that_is_read_whole_lets_others_go_on() -> None:
+    flow, chunks = make_flow()
+    flow.whole = True
+    make_feed(flow, clock=Clock(READING)).fill()
+    assert len(chunks.sizes) < 3

@@ -2,13 +2,14 @@
 
 import gc
 import weakref
+from collections import deque
 from typing import Any
 
 import pytest
 
 from mapping.hand import calls, make_flow
 from pool_client.mapping.chunking import DEPTH
-from pool_client.mapping.flow import Flow
+from pool_client.mapping.flow import Flow, Part
 from pool_client.mapping.seam import Delivery
 from pool_client.testing import FakeChunks, FakeHandle
 
@@ -271,7 +272,7 @@ def test_a_taker_is_woken_by_the_first_in_order() -> None:
     chunks.step()
     assert seen == [1]
     assert not flow.expect(wake, reads=False)
-    assert flow.wake_taker is None
+    assert not flow.wake_taker
 
 
 def test_a_taker_out_of_order_is_woken_by_any() -> None:
@@ -342,10 +343,79 @@ def test_a_taker_is_woken_by_closing() -> None:
 def test_a_taker_is_woken_by_a_pump_that_needs_rows() -> None:
     flow, _ = make_flow()
     flow.submit([1])
-    _, wake = calls()
-    flow.hungry = True
-    assert not flow.expect(wake, reads=True)
+    seen, wake = calls()
     assert flow.expect(wake, reads=False)
+    flow.hungry = True
+    flow.ring()
+    assert seen == [1]
+    assert not flow.expect(wake, reads=False)
+
+
+def test_what_arrived_concerns_only_who_submits() -> None:
+    """A taker that gives rows to a pump would find nothing to do: the pump counts it."""
+    flow, chunks = make_flow()
+    for number in range(4):
+        flow.submit([number])
+    seen, wake = calls()
+    for _ in range(3):
+        chunks.step(1)
+        assert flow.expect(wake, reads=False)
+    assert seen == []
+    chunks.step()
+    assert seen == [1]
+
+
+def test_a_wake_up_among_another() -> None:
+    """None is lost: who was woken by one thread may wait again before another one goes on."""
+    flow, chunks = make_flow()
+    flow.submit([0])
+    flow.submit([1])
+    seen, wake = calls()
+    again, wake_again = calls()
+    worth_waking = flow.worth_waking
+
+    def meanwhile(part: Part) -> bool:
+        flow.end()
+        assert seen == [1]
+        assert flow.take() is part
+        assert flow.expect(wake_again, reads=False)
+        return True
+
+    assert flow.expect(wake, reads=False)
+    flow.worth_waking = meanwhile  # type: ignore[method-assign]
+    chunks.step()
+    flow.worth_waking = worth_waking  # type: ignore[method-assign]
+    chunks.step()
+    assert again == [1]
+
+
+class Vanishing(deque[Any]):
+    """Has something in it until somebody wants it."""
+
+    def __getitem__(self, place: Any) -> Any:
+        self.clear()
+        return super().__getitem__(place)
+
+    def popleft(self) -> Any:
+        """Remove what is not there."""
+        self.clear()
+        return super().popleft()
+
+
+def test_taking_while_the_map_is_being_closed() -> None:
+    flow, chunks = make_flow()
+    flow.submit([1])
+    chunks.step()
+    parts = list(flow.parts)
+    flow.parts = Vanishing(parts)
+    assert flow.take() is None
+    flow.parts = Vanishing(parts)
+    assert not flow.deliverable
+    flow, chunks = make_flow(ordered=False)
+    flow.submit([1])
+    chunks.step()
+    flow.ready = Vanishing(flow.ready)
+    assert flow.take() is None
 
 
 def test_a_delivery_while_the_map_is_being_closed() -> None:

@@ -269,6 +269,15 @@ def test_cancelled() -> None:
     assert isinstance(flow.error, RuntimeError)
 
 
+def test_it_is_given_up_before_it_begins() -> None:
+    flow, _ = make_flow()
+    pump, coroutine = start(flow, Source(range(5)))
+    coroutine.close()
+    assert not flow.ended
+    pump.give_up()
+    assert isinstance(flow.error, RuntimeError)
+
+
 def test_an_input_that_cannot_be_closed() -> None:
     flow, chunks = make_flow(10)
     _, coroutine = start(flow, Bare(3))

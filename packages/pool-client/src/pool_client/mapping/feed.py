@@ -31,14 +31,15 @@ class Feed:
 
         Slow inputs hold nothing back: once reading has taken long, it stops as soon as something
         can be taken. When the map is not ``started`` yet, it stops in any case, and the deadline
-        does not count. Raises only what is not an Exception, such as KeyboardInterrupt.
+        does not count; nor does it for a map that is read ``whole``, which stops in any case too.
+        Raises only what is not an Exception, such as KeyboardInterrupt.
         """
         flow = self._flow
         size, count = flow.plan()
         if not count:
             return
         policy, clock = flow.policy, self._clock
-        deadline = self._deadline if started else None
+        deadline = self._deadline if started and not flow.whole else None
         start = now = clock()
         while count and (deadline is None or now < deadline):
             wanted = size * policy.batch(size, count, flow.unread is not None)
@@ -50,7 +51,7 @@ class Feed:
                     flow.submit(items[place : place + size] if wanted > size else items)
             if over:
                 flow.end(error)
-            elif now - start > READING and (flow.deliverable or not started):
+            elif now - start > READING and (flow.deliverable or flow.whole or not started):
                 return
             size, count = flow.plan()
 

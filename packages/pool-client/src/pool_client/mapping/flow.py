@@ -16,6 +16,20 @@ from pool_client.mapping.seam import ChunkHandle, Chunks, Delivery
 Wake = Callable[[], None]
 
 
+def wake_up(waiting: deque[Wake]) -> bool:
+    """Wake one of those that wait, from any thread; False: nobody does.
+
+    Whoever takes a wake-up out calls it. So of two that come at once, neither can remove the
+    wake-up of a waiter that the other has woken and that waits again by now.
+    """
+    try:
+        wake = waiting.pop()
+    except IndexError:
+        return False
+    wake()
+    return True
+
+
 class Part:
     """A chunk that was submitted."""
 
@@ -37,12 +51,10 @@ class Part:
         if not flow.ordered and not flow.abandoned:
             flow.ready.append(self)
         flow.arrived.append(self)
-        if (wake := flow.wake_taker) is not None and flow.worth_waking(self):
-            flow.wake_taker = None
-            wake()
-        if (wake := flow.wake_reader) is not None:
-            flow.wake_reader = None
-            wake()
+        if flow.wake_taker and flow.worth_waking(self):
+            wake_up(flow.wake_taker)
+        if flow.wake_reader:
+            wake_up(flow.wake_reader)
 
     def cancel(self) -> None:
         """Withdraw the chunk, if it was not sent."""
@@ -80,8 +92,8 @@ class Flow:
         self.expired = False
         self.hungry = False
         self.error: BaseException | None = None
-        self.wake_taker: Wake | None = None
-        self.wake_reader: Wake | None = None
+        self.wake_taker: deque[Wake] = deque(maxlen=1)
+        self.wake_reader: deque[Wake] = deque(maxlen=1)
         self._enough = 1
 
     def __repr__(self) -> str:
@@ -196,15 +208,13 @@ class Flow:
 
     def ring(self) -> None:
         """Wake the taker, if it waits."""
-        if (wake := self.wake_taker) is not None:
-            self.wake_taker = None
-            wake()
+        wake_up(self.wake_taker)
 
     def expect_room(self, wake: Wake) -> bool:
         """Have ``wake`` called once when more may be read; False: look again now."""
-        self.wake_reader = wake
+        self.wake_reader.append(wake)
         if self.arrived or self.quota() or self.closed or self.ended:
-            self.wake_reader = None
+            self.wake_reader.clear()
             return False
         return True
 
@@ -213,9 +223,12 @@ class Flow:
     @property
     def deliverable(self) -> bool:
         """Whether something can be taken now."""
-        if self.ordered:
-            return bool(self.parts) and self.parts[0].delivery is not None
-        return bool(self.ready)
+        if not self.ordered:
+            return bool(self.ready)
+        try:
+            return self.parts[0].delivery is not None
+        except IndexError:  # nothing is out, or closed in the meantime
+            return False
 
     @property
     def finished(self) -> bool:
@@ -224,40 +237,37 @@ class Flow:
 
     def take(self) -> Part | None:
         """The next finished chunk, or None."""
-        if self.ordered:
-            if not self.parts or self.parts[0].delivery is None:
-                return None
-            return self.parts.popleft()
-        if not self.ready:
+        try:
+            if self.ordered:
+                return None if self.parts[0].delivery is None else self.parts.popleft()
+            part = self.ready.popleft()
+        except IndexError:  # nothing is there, or closed in the meantime
             return None
-        part = self.ready.popleft()
         self._loose.discard(part)
         return part
 
     def count_taken(self, count: int) -> None:
         """So many results were taken for good; more may be read for them."""
         self.taken += count
-        if (wake := self.wake_reader) is not None:
-            self.wake_reader = None
-            wake()
+        wake_up(self.wake_reader)
 
     def expect(self, wake: Wake, reads: bool, takes: bool = True) -> bool:
         """Have ``wake`` called once when there is something to do; False: look again now.
 
-        ``reads``: the caller reads inputs, so it also has something to do when half of what is out
-        was finished, or when a pump asks for rows. ``takes``: results that can be taken are
-        something to do.
+        ``reads``: the caller submits what it reads, so it also has something to do when half of
+        what is out was finished. ``takes``: results that can be taken are something to do. Rows
+        that a pump asks for always are: only whoever has a stash is asked.
         """
         enough = max(1, self.unfinished // 2) if reads and not self.ended else 0
         self._enough = enough if takes else -enough
-        self.wake_taker = wake
+        self.wake_taker.append(wake)
         if (
             (takes and (self.deliverable or self.finished))
             or (enough and len(self.arrived) >= enough)
-            or (reads and self.hungry)
+            or self.hungry
             or self.closed
         ):
-            self.wake_taker = None
+            self.wake_taker.clear()
             return False
         return True
 
@@ -284,9 +294,7 @@ class Flow:
             part.cancel()
         self._drop()
         self.ring()
-        if (wake := self.wake_reader) is not None:
-            self.wake_reader = None
-            wake()
+        wake_up(self.wake_reader)
 
     def abandon(self) -> None:
         """Nobody can take the results any more, but the inputs are to be run."""

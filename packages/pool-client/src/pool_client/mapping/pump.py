@@ -84,7 +84,7 @@ class Pump:
         try:
             await drive(self._read(), self._flush)
         finally:
-            self._flow.end(RuntimeError("the pool was shut down while it read an input of map"))
+            self.give_up()
             try:
                 for column in self._opened:
                     if (aclose := getattr(column, "aclose", None)) is not None:
@@ -92,6 +92,10 @@ class Pump:
                             await aclose()
             finally:
                 self.stopped = True
+
+    def give_up(self) -> None:
+        """It does not run, perhaps never did: what was read before is all, unless that is known."""
+        self._flow.end(RuntimeError("the pool was shut down while it read an input of map"))
 
     async def _read(self) -> None:
         error = None

@@ -62,6 +62,7 @@ class Chunks(Protocol):
         """Pack a chunk in this thread and queue it. ``done`` is called once, from any thread."""
 
 
-#: Run a coroutine on the loop where async inputs belong; what it returns cancels that, from any
-#: thread, and also from a finalizer.
-Spawn = Callable[[Coroutine[Any, Any, None]], Callable[[], object]]
+#: Run a coroutine on the loop where async inputs belong, and call the function after it, on that
+#: loop; also if it is cancelled before it begins. What is returned cancels it, from any thread, and
+#: also from a finalizer.
+Spawn = Callable[[Coroutine[Any, Any, None], Callable[[], None]], Callable[[], object]]
