@@ -16,6 +16,10 @@ from pool_protocol import LoopType, PickleType, quota
 
 _Kind = TypeVar("_Kind", bound=IntEnum)
 
+#: How often a task that had started is tried again, unless the user says so (as Dask and Ray do),
+#: and in how many seconds all workers must be up.
+RETRIES = 3
+CONNECT_TIMEOUT = 30.0
 #: The least ``max_message``, in bytes: an error with its traceback has to fit.
 MIN_MESSAGE = 4096
 

@@ -11,7 +11,9 @@ from typing import Any, Self
 from pool_client.core import Core
 from pool_client.info import HostInfo, Stats, WorkerInfo, host_info, made_of, stats, worker_info
 from pool_client.options import (
+    CONNECT_TIMEOUT,
     MIN_MESSAGE,
+    RETRIES,
     Options,
     address,
     choice,
@@ -88,9 +90,9 @@ class Pool(View, concurrent.futures.Executor):
         data_pickle: PickleType | int = PickleType.pickle,
         *,
         max_workers: int | None = None,
-        retries: int = 3,
+        retries: int = RETRIES,
         task_timeout: float | None = None,
-        connect_timeout: float = 30.0,
+        connect_timeout: float = CONNECT_TIMEOUT,
         min_workers: int | None = None,
         max_tasks_per_child: int | None = None,
         max_message: int | None = None,
@@ -102,6 +104,7 @@ class Pool(View, concurrent.futures.Executor):
     ) -> None:
         if initializer is not None and not callable(initializer):
             raise TypeError(f"initializer must be callable, not {initializer!r}")
+        again = count("retries", retries, 0)
         options = Options(
             hosts=resolve_hosts(num_workers, max_workers, hosts),
             qsize=count("qsize", qsize, 1),
@@ -110,9 +113,9 @@ class Pool(View, concurrent.futures.Executor):
             worker_loop=resolve_loop(worker_loop),
             func_pickle=choice("func_pickle", PickleType, func_pickle),
             data_pickle=choice("data_pickle", PickleType, data_pickle),
-            retries=count("retries", retries, 0) or 0,
+            retries=RETRIES if again is None else again,
             task_timeout=seconds("task_timeout", task_timeout),
-            connect_timeout=seconds("connect_timeout", connect_timeout) or 30.0,
+            connect_timeout=seconds("connect_timeout", connect_timeout) or CONNECT_TIMEOUT,
             min_workers=count("min_workers", min_workers, 0),
             max_tasks_per_child=count("max_tasks_per_child", max_tasks_per_child, 1),
             max_message=count("max_message", max_message, MIN_MESSAGE),

@@ -134,6 +134,13 @@ def test_retries_by_default(tmp_path: Any) -> None:
     assert len(tasks.noted(path)) == 4
 
 
+def test_none_is_the_default() -> None:
+    """As in `Pool.options`, and as for ``connect_timeout``: it is not 0."""
+    pool = Pool(1, retries=None, connect_timeout=None, lazy_create=True)
+    assert pool._terms == Pool(1, lazy_create=True)._terms
+    assert pool._core.options == Pool(1, lazy_create=True)._core.options
+
+
 def test_retries_of_the_pool(tmp_path: Any) -> None:
     """``retries=`` of the pool is what a view may change."""
     path = str(tmp_path / "notes")

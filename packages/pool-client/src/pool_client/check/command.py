@@ -11,7 +11,7 @@ from pool_client.check.probe import probe, this_side
 from pool_client.check.report import Report, as_json, as_table, exit_status
 from pool_client.launchers import parse
 from pool_client.loop_thread import new_loop
-from pool_client.options import seconds
+from pool_client.options import CONNECT_TIMEOUT, seconds
 
 DESCRIPTION = """\
 Start workers on each host, side by side, and tell whether it is fit for a pool: the versions on
@@ -42,9 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--timeout",
         type=positive,
-        default=30.0,
+        default=CONNECT_TIMEOUT,
         metavar="SECONDS",
-        help="how long a host may take to come up (default: 30)",
+        help=f"how long a host may take to come up (default: {CONNECT_TIMEOUT:g})",
     )
     parser.add_argument(
         "--ssh-command",
