@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pool_protocol import messages as m
-from pool_protocol.codec import decode, encode_control
+from pool_protocol.codec import decode, decode_whole, encode_control
 from pool_protocol.errors import FrameTooLarge, RemoteProtocolError
 from pool_protocol.frames import LARGE, Buffer, Frame, FrameDecoder, nbytes
 from pool_protocol.testing import connected_pair, transfer
@@ -52,6 +52,19 @@ def raw_control(kind: int, meta: object, blob: bytes = b"") -> Frame:
 def test_what_arrives_is_what_was_sent(message: m.Control) -> None:
     frame = frame_of(b"".join(encode_control(message)))
     assert decode_one(frame) == message
+
+
+@given(
+    st.lists(controls | st.just(m.Output(1, 1, 0, bytes(3 * LARGE))), max_size=5),
+    st.integers(1, 40),
+)
+def test_a_piece_of_a_stream(sent: list[m.Control], cut: int) -> None:
+    """All that is whole in it is read, whatever its size."""
+    frames = [b"".join(encode_control(message)) for message in sent]
+    data = b"".join(frames)
+    assert decode_whole(data) == sent
+    if frames and cut < len(frames[-1]):
+        assert decode_whole(memoryview(data)[:-cut]) == sent[:-1]
 
 
 def test_tasks_and_results_alone_and_mixed() -> None:

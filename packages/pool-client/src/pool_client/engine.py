@@ -36,8 +36,7 @@ from pool_client.scheduling.tasks import (
     Worker,
 )
 from pool_protocol import Areas
-from pool_protocol.codec import decode
-from pool_protocol.frames import FrameDecoder
+from pool_protocol.codec import decode_whole
 from pool_protocol.messages import (
     Cancel,
     Forget,
@@ -62,6 +61,7 @@ _KEEP_MEMORY = 5.0
 
 #: Let others have this core, if they want it.
 _give_way: Callable[[], None] = getattr(os, "sched_yield", lambda: None)
+
 #: Why a pool takes nothing any more.
 AFTER_SHUTDOWN = "cannot schedule new futures after shutdown"
 
@@ -144,7 +144,8 @@ class Engine:
         now = time.monotonic_ns()
         if self.leaving or self.functions.forgotten:
             return False
-        if (assignments := self.scheduler.lone(task, now)) is None:
+        assignments = self.scheduler.lone(task, now)
+        if assignments is None:
             return False
         for worker, tasks in assignments:
             self._send(worker, tasks)
@@ -226,8 +227,9 @@ class Engine:
     def _act(self) -> None:
         for action in self.scheduler.take_actions():
             match action:
-                case ReplaceWorker(host, slot) if not (self.leaving or self.scheduler.broken):
-                    self.fleet.runner(host).replace(slot)
+                case ReplaceWorker(host, slot):
+                    if not self.leaving and self.scheduler.broken is None:
+                        self.fleet.runner(host).replace(slot)
                 case RecallTasks(worker, last):
                     self.fleet.tell(worker.host, Recall(worker.id, last))
                 case WatchHost(host, on):
@@ -339,16 +341,7 @@ class Engine:
 
     def _gathered(self, worker: Worker, blob: Any) -> None:
         """Results that a worker had not sent; they are as good as any."""
-        decoder = FrameDecoder()
-        view = memoryview(blob)
-        results: list[Any] = []
-        while view:
-            buffer = decoder.get_buffer()
-            count = min(len(buffer), len(view))
-            buffer[:count] = view[:count]
-            view = view[count:]
-            frames = decoder.received(count)
-            results += [r for r in decode(frames, {f[0] for f in frames}) if isinstance(r, Result)]
+        results = [result for result in decode_whole(blob) if isinstance(result, Result)]
         if results:
             for task, result in self.scheduler.results(worker, results, time.monotonic_ns()):
                 task.resolve(result)

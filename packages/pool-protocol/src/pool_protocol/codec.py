@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable, Collection, Sequence
 
 from pool_protocol.errors import RemoteProtocolError
-from pool_protocol.frames import LARGE, Buffer, Frame, Packed, encode
+from pool_protocol.frames import LARGE, Buffer, Frame, FrameDecoder, Packed, encode
 from pool_protocol.messages import CONTROL, RESULT, TASK, Control, Message, Result, Task
 
 _LENGTH = struct.Struct("<I")
@@ -62,6 +62,24 @@ def decode(frames: Sequence[Frame], kinds: Collection[int]) -> list[Message]:
         if TASK in kinds:
             return [_new(Task, frame) for frame in frames]
     return list(map(_decode_any, frames))
+
+
+def decode_whole(data: Buffer) -> list[Message]:
+    """The messages in a piece of a stream that begins with one; what is cut off at its end is none.
+
+    Raises RemoteProtocolError for anything that is not a message.
+    """
+    decoder = FrameDecoder()
+    messages: list[Message] = []
+    view = memoryview(data)
+    while view:
+        hole = decoder.get_buffer()
+        count = min(len(hole), len(view))
+        hole[:count] = view[:count]
+        view = view[count:]
+        frames = decoder.received(count)
+        messages += decode(frames, {frame[0] for frame in frames})
+    return messages
 
 
 def _decode_any(frame: Frame) -> Message:
