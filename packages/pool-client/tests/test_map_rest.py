@@ -7,7 +7,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from mapping.hand import Clock
+import pytest
+from mapping.hand import Clock, calls
 from support import wait_until
 
 from pool_client.map_rest import Rest, Rests
@@ -183,6 +184,53 @@ class Emptied(deque[Any]):
         """Remove what is not there any more."""
         self.clear()
         return super().pop()
+
+
+def test_advancing_holds_up_nobody() -> None:
+    """Who finds it held by one that only waited is woken when that lets go."""
+
+    class Held:
+        def acquire(self, blocking: bool) -> bool:
+            return False
+
+        def __enter__(self) -> None:
+            rest._over = True  # the run has ended
+            rest._waiting.append(wake)
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    rest, _, _ = make(FakeChunks(abs), 10)
+    rest._lock = Held()  # type: ignore[assignment]
+    seen, wake = calls()
+    rest.advance()
+    assert seen == [1]
+
+
+class Interrupting:
+    """A lock during whose acquisition Ctrl-C is pressed."""
+
+    def __init__(self) -> None:
+        self.locked = False
+
+    def acquire(self, blocking: bool) -> bool:
+        """Acquire it, though nobody is told."""
+        if self.locked:
+            return False
+        self.locked = True
+        raise KeyboardInterrupt
+
+
+def test_an_interrupt_while_it_is_forgotten() -> None:
+    """The map is closed then, and shutdown does not wait for what nobody reads."""
+    rest, rests, flow = make(FakeChunks(abs), 10)
+    rest._lock = Interrupting()  # type: ignore[assignment]
+    with pytest.raises(KeyboardInterrupt):
+        rest.forget()
+    assert not rest.forget()
+    flow.close()
+    assert rest.forget()
+    assert rests == set()
 
 
 def test_two_let_go_at_once() -> None:

@@ -26,7 +26,7 @@ class Rest:
 
     def forget(self) -> bool:
         """The iterator is advanced or closed. False if it must wait: the rest is being read."""
-        if not self._over:
+        if not self._over and not self._flow.closed:
             if not self._lock.acquire(blocking=False):
                 return False
             self._over = True
@@ -37,8 +37,11 @@ class Rest:
     def advance(self) -> None:
         """As forget, but waits."""
         while not self.forget():
-            with self._lock:
-                pass
+            try:
+                with self._lock:
+                    pass
+            finally:
+                self._wake()  # whoever came meanwhile
 
     async def advance_async(self) -> None:
         """As advance, on a loop."""
@@ -48,13 +51,13 @@ class Rest:
     def run(self) -> None:
         """Read and submit everything, in this thread. Does not wait for the last results."""
         bell = Bell()
-        self._lock.acquire()
         try:
-            while self._read():
-                if self._expect_room(bell.ring):
-                    bell.wait()
+            with self._lock:
+                while self._read():
+                    if self._expect_room(bell.ring):
+                        bell.wait()
         finally:
-            self._release()
+            self._wake()
 
     async def run_async(self) -> None:
         """As run, on the running loop."""
@@ -87,6 +90,9 @@ class Rest:
 
     def _release(self) -> None:
         self._lock.release()
+        self._wake()
+
+    def _wake(self) -> None:
         while wake_up(self._waiting):
             pass
 

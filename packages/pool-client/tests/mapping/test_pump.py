@@ -220,6 +220,20 @@ def test_an_input_that_fails() -> None:
     assert flow.error is error
 
 
+def test_an_input_that_exits() -> None:
+    """The loop, which may be the engine's, does not see it; who takes the results does."""
+
+    async def source() -> AsyncIterator[int]:
+        yield 1
+        raise SystemExit(3)
+
+    flow, chunks = make_flow(10)
+    _, coroutine = start(flow, source())
+    assert ended(coroutine)
+    assert chunks.sizes == [1]
+    assert isinstance(flow.error, SystemExit)
+
+
 def test_an_input_that_is_none() -> None:
     class Broken:
         def __aiter__(self) -> int:

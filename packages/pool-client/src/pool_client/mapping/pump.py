@@ -98,7 +98,7 @@ class Pump:
         self._flow.end(RuntimeError("the pool was shut down while it read an input of map"))
 
     async def _read(self) -> None:
-        error = None
+        error: BaseException | None = None
         try:
             self._opened.extend(aiter(column) for column in self._columns if is_async(column))
             await self._room()
@@ -106,7 +106,8 @@ class Pump:
                 await self._read_one(self._opened[0])
             else:
                 await self._read_rows()
-        except Exception as caught:
+        except (Exception, SystemExit) as caught:
+            # The loop may be the engine's: what an input asks for is for whoever takes results.
             error = caught
         self._flush()
         self._flow.end(error)
