@@ -1,5 +1,6 @@
 """pool_worker.control: the connection that never blocks."""
 
+import errno
 import selectors
 import socket
 import threading
@@ -197,4 +198,40 @@ def test_a_moment_without_memory_is_no_loss(bench: Bench) -> None:
     bench.until(lambda: bench.link.idle or bench.link.ended)
     bench.thread.join()
     assert got == lost and not bench.link.ended
+    bench.link._socket = real
+
+
+class Refusing(Short):
+    """A socket that takes nothing, though it looks writable; ``error`` says why."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__(sock)
+        self.error: OSError = OSError(errno.ENOBUFS, "no memory")
+
+    def send(self, data: memoryview) -> int:
+        raise self.error
+
+
+def test_the_last_words_end_in_time_where_memory_lacks(bench: Bench) -> None:
+    bench.open()
+    real = bench.link._socket
+    bench.link._socket = Refusing(real)  # type: ignore[assignment]
+    bench.link.send(Pong(1))
+    bench.link.finish(0.05)
+    assert not bench.link.idle and not bench.link.ended
+    bench.link._socket = real
+
+
+def test_a_client_that_is_slow_after_a_moment_without_memory(bench: Bench) -> None:
+    """What went before does not count when memory lacks again, perhaps a minute later."""
+    bench.open()
+    real = bench.link._socket
+    refusing = Refusing(real)
+    bench.link._socket = refusing  # type: ignore[assignment]
+    bench.link.send(Pong(1))
+    assert bench.link._shortage._since is not None
+    refusing.error = BlockingIOError()
+    bench.link.send(Pong(2))
+    assert bench.link._shortage._since is None
+    assert not bench.link.idle and not bench.link.ended
     bench.link._socket = real

@@ -78,10 +78,13 @@ class ControlLink:
 
     def _ready(self, deadline: float, write: bool = False) -> bool:
         """Wait until the socket can be read, or written; False: not before the deadline."""
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return False
         events = selectors.EVENT_WRITE if write else selectors.EVENT_READ
         with selectors.DefaultSelector() as selector:
             selector.register(self._socket, events)
-            return bool(selector.select(max(0, deadline - time.monotonic())))
+            return bool(selector.select(left))
 
     def close(self) -> None:
         """Leave the selector and close the socket."""
@@ -143,7 +146,7 @@ class ControlLink:
         try:
             sent = self._socket.send(buffer)
         except BlockingIOError:
-            return 0
+            sent = 0  # the client is slow, and there is memory
         except OSError as error:
             self._shortage.wait(error)
             return 0
