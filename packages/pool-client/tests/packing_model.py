@@ -2,6 +2,8 @@
 
 import pickle
 
+from pool_client.errors import text_of
+
 
 class Unpicklable:
     """It refuses to be pickled."""
@@ -18,6 +20,22 @@ class Unreadable:
 
     def __reduce__(self):
         return _raise, (self.error,)
+
+
+class Speechless(Exception):
+    """An error of which nobody learns what it says."""
+
+    def __str__(self):
+        raise ValueError("no comment")
+
+    __repr__ = __str__
+
+
+class Silent:
+    """It refuses to be pickled, and does not say why."""
+
+    def __reduce__(self):
+        raise Speechless
 
 
 class Moody:
@@ -67,4 +85,4 @@ def packed_error(error, *, trace="Traceback: there", dumps=pickle.dumps):
         if error is None
         else f"{type(error).__module__}.{type(error).__qualname__}"
     )
-    return pickle.dumps((blob, name, str(error), trace))
+    return pickle.dumps((blob, name, text_of(error), trace))

@@ -82,6 +82,31 @@ def test_a_result_that_cannot_be_unpickled(error):
         call.future.result(0)
 
 
+class Once:
+    """Cannot be unpickled the first time, for want of memory, say, and can be after that."""
+
+    tries = 0
+
+    def __setstate__(self, state):
+        Once.tries += 1
+        if Once.tries == 1:
+            raise MemoryError("no room")
+
+    def __getstate__(self):
+        return 1
+
+
+def test_a_result_is_unpickled_once(monkeypatch):
+    """A second try might succeed, and then there would be no error to give to anybody."""
+    monkeypatch.setattr(Once, "tries", 0)
+    call = make()
+    call.resolve(good(Once()))
+    with pytest.raises(pickle.UnpicklingError, match="MemoryError: no room") as caught:
+        call.future.result(0)
+    assert isinstance(caught.value.__cause__, MemoryError)
+    assert Once.tries == 1
+
+
 def test_a_cancelled_call_is_not_sent():
     call = make()
     call.future.cancel()
@@ -120,6 +145,20 @@ def test_a_good_result_for_asyncio():
         large = make_async()
         large.resolve(good(pickle.PickleBuffer(bytearray(100_000))))
         assert len(bytes(await large.future)) == 100_000
+
+    in_loop(main)
+
+
+@pytest.mark.parametrize("buffers", [(), (bytearray(9),)])
+def test_a_result_for_asyncio_is_unpickled_once(monkeypatch, buffers):
+    monkeypatch.setattr(Once, "tries", 0)
+
+    async def main():
+        call = make_async()
+        call.resolve(good(Once())._replace(buffers=buffers))
+        with pytest.raises(pickle.UnpicklingError, match="MemoryError: no room"):
+            await call.future
+        assert Once.tries == 1
 
     in_loop(main)
 

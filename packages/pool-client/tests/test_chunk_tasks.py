@@ -12,6 +12,7 @@ from packing_model import (
     Exits,
     Interrupted,
     Moody,
+    Silent,
     Unpicklable,
     Unreadable,
     nested,
@@ -128,7 +129,7 @@ def test_what_only_cloudpickle_can_take_goes_beside_large_buffers():
     assert (item[1](), item[2]()) == (7, 8)
 
 
-@pytest.mark.parametrize("bad", [Unpicklable(), Exits(), nested(), threading.Lock()])
+@pytest.mark.parametrize("bad", [Unpicklable(), Exits(), nested(), Silent(), threading.Lock()])
 def test_items_that_cannot_be_pickled_are_answered_and_the_others_sent(bad):
     chunk, done = make([1, 2, bad, 3, bad, bad, 4])
     tasks = chunk.tasks()

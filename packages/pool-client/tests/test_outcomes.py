@@ -4,7 +4,7 @@ import dataclasses
 import pickle
 
 import pytest
-from packing_model import Unreadable, packed_error
+from packing_model import Speechless, Unreadable, packed_error
 
 from pool_client.errors import RemoteException
 from pool_client.outcomes import unpack_error, unpack_value, unreadable
@@ -30,6 +30,12 @@ class Frozen(Exception):
 class Stubborn(Exception):
     def __setattr__(self, name, value):
         raise RuntimeError("hands off")
+
+
+class Sealed(Exception):
+    """Nobody can give it a cause."""
+
+    __cause__ = property(lambda self: None)  # type: ignore[assignment]
 
 
 @pytest.mark.parametrize(
@@ -69,6 +75,15 @@ def test_an_error_that_cannot_be_unpickled_here():
     assert str(unpack_error(packed_error(Unreadable(SystemExit())), PICKLE)) == "Traceback: there"
 
 
+def test_an_error_that_nobody_can_read_is_an_error_nevertheless():
+    """Whoever resolves a task goes on with the next one: nothing may escape from here."""
+    back = unpack_error(packed_error(Unreadable(Speechless()), trace=""), PICKLE)
+    assert type(back) is RemoteException
+    assert "cannot be unpickled here: Speechless" in str(back)
+    assert "Speechless" in str(unreadable(Speechless()))
+    assert type(unpack_error(packed_error(Sealed()), PICKLE)) is RemoteException
+
+
 def test_what_is_not_an_error_is_not_raised():
     back = unpack_error(packed_error(17), PICKLE)
     assert type(back) is RemoteException
@@ -102,4 +117,7 @@ def test_a_value_that_cannot_be_unpickled_here(error):
 
 
 def test_unreadable_names_the_error():
-    assert str(unreadable(KeyError("x"))) == "the result cannot be unpickled here: KeyError: 'x'"
+    error = KeyError("x")
+    made = unreadable(error)
+    assert str(made) == "the result cannot be unpickled here: KeyError: 'x'"
+    assert made.__cause__ is error

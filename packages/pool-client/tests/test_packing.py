@@ -5,7 +5,7 @@ import struct
 import threading
 
 import pytest
-from packing_model import Exits, Interrupted, Unpicklable, nested
+from packing_model import Exits, Interrupted, Silent, Unpicklable, nested
 
 from pool_client.packing import check_size, pack_call, with_limit
 from pool_client.scheduling.tasks import Function
@@ -78,6 +78,8 @@ def test_an_argument_that_cannot_be_pickled_is_named(function):
         pack(function, 1, Unpicklable())
     with pytest.raises(pickle.PicklingError, match=r"argument 'lock' of type lock"):
         pack(function, lambda: 1, lock=threading.Lock())
+    with pytest.raises(pickle.PicklingError, match="argument 0 of type Silent"):
+        pack(function, Silent())
     with pytest.raises(pickle.PicklingError, match="argument 0") as caught:
         pack(function, Exits())
     assert isinstance(caught.value.__cause__, SystemExit)

@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
-from packing_model import packed_error
+from packing_model import Speechless, packed_error
 
 from pool_client.errors import HostError, PoolBroken
 from pool_client.hosts.seat import Seat, Seats
@@ -240,6 +240,11 @@ def test_a_worker_that_never_got_ready(runner, exitcode, reason, words):
     ("initializer", "error", "words"),
     [
         (print, ValueError("no"), "the initializer failed on box: ValueError('no')"),
+        (
+            print,
+            Speechless(),
+            "the initializer failed on box: Speechless('<str() of it raised ValueError>')",
+        ),
         (None, ImportError("no uvloop"), "box cannot do what was asked for: no uvloop"),
         (print, SerializerMissing("no dill"), "box cannot do what was asked for: no dill"),
     ],

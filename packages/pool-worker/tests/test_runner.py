@@ -126,6 +126,22 @@ def test_a_result_that_cannot_be_pickled_is_named(bench: Bench) -> None:
         bench.run(give, pickle.dumps(("generator",)))
 
 
+def test_a_result_that_does_not_say_why_it_cannot_be_pickled(bench: Bench) -> None:
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise ValueError("no text")
+
+    class Refuses:
+        def __reduce__(self) -> Any:
+            raise Mute
+
+    with pytest.raises(
+        RemoteError, match=r"a .*Refuses, cannot be pickled: .*ValueError"
+    ) as caught:
+        bench.run(Refuses, pickle.dumps(()))
+    assert isinstance(caught.value.original(), pickle.PicklingError)
+
+
 def test_a_deep_result(bench: Bench) -> None:
     def deep() -> list[Any]:
         value: list[Any] = []

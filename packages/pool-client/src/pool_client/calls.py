@@ -9,7 +9,7 @@ from concurrent.futures import CancelledError
 from typing import Any
 
 from pool_client.futures import AsyncTaskFuture
-from pool_client.outcomes import unpack_error, unpack_value
+from pool_client.outcomes import unpack_error, unpack_value, unreadable
 from pool_client.scheduling.tasks import Function, Task, Terms
 from pool_protocol import Payload, Serializer
 from pool_protocol.messages import Result
@@ -30,6 +30,7 @@ class Call(Task):
         nbytes: int,
         terms: Terms,
     ) -> None:
+        # What the base class sets is set here: this runs for every task.
         self.future = future
         self.serializer = serializer
         self.function = function
@@ -54,11 +55,9 @@ class Call(Task):
             return
         try:
             value = self.serializer.unpack(result[4], result[5])
-        except BaseException:
-            try:
-                unpack_value(result, self.serializer)
-            except BaseException as error:
-                self.deliver(None, error)
+        except BaseException as error:  # user code: __setstate__ and reducers may raise anything
+            # Not tried again for a better text: that might succeed, and nobody would be told.
+            self.deliver(None, unreadable(error))
             return
         self.deliver(value, None)
 
@@ -88,8 +87,8 @@ class AsyncCall(Call):
             return
         try:
             value = self.serializer.loads(payload)
-        except BaseException:
-            super().resolve(result)
+        except BaseException as error:
+            self.deliver(None, unreadable(error))
         else:
             future.set_result(value)
 

@@ -10,6 +10,7 @@ import pickle
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from pool_client.errors import text_of
 from pool_client.mapping.seam import ChunkResult
 from pool_client.outcomes import unpack_error, unreadable
 from pool_client.packing import check_size, with_limit
@@ -82,7 +83,7 @@ def unpicklable(value: Any, error: BaseException) -> BaseException:
     if isinstance(error, RecursionError):
         return error
     made = pickle.PicklingError(
-        f"an argument of type {type(value).__qualname__} cannot be pickled: {error}"
+        f"an argument of type {type(value).__qualname__} cannot be pickled: {text_of(error)}"
     )
     made.__cause__ = error
     return made
@@ -248,7 +249,7 @@ class Answers:
         try:
             values = self.serializer.unpack(answer.payload, answer.buffers)
         except BaseException as error:
-            return _all_failed(_chained(error), count, answer.nanos)
+            return _all_failed(unreadable(error), count, answer.nanos)
         return ChunkResult(values, frozenset(), answer.nanos)
 
     def _unpack_separate(self, answer: Result) -> ChunkResult:
@@ -262,19 +263,13 @@ class Answers:
             try:
                 values.append(self.serializer.unpack(body))
             except BaseException as error:
-                values.append(_chained(error))
+                values.append(unreadable(error))
                 failed.add(index)
         return ChunkResult(values, frozenset(failed), answer.nanos)
 
 
 def _all_failed(error: BaseException, count: int, nanos: int) -> ChunkResult:
     return ChunkResult([error] * count, frozenset(range(count)), nanos)
-
-
-def _chained(error: BaseException) -> BaseException:
-    made = unreadable(error)
-    made.__cause__ = error
-    return made
 
 
 class _Patchy(Exception):

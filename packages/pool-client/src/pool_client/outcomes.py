@@ -3,7 +3,7 @@
 import pickle
 from typing import Any
 
-from pool_client.errors import RemoteException
+from pool_client.errors import RemoteException, text_of
 from pool_protocol import Serializer
 from pool_protocol.messages import Result, ResultFlag
 
@@ -13,7 +13,8 @@ _ERROR = ResultFlag.ERROR
 def unpack_error(payload: Any, serializer: Serializer) -> BaseException:
     """The exception in an error payload, its remote traceback as ``__cause__``.
 
-    The exception of a type that cannot be brought back is a `RemoteException` itself.
+    The exception of a type that cannot be brought back is a `RemoteException` itself. Never raises:
+    many results are brought back one after the other, and one must not cost the others.
     """
     try:
         blob, type_name, text, trace = pickle.loads(payload)
@@ -22,13 +23,13 @@ def unpack_error(payload: Any, serializer: Serializer) -> BaseException:
     if blob is not None:
         try:
             brought = serializer.unpack(blob)
-        except BaseException as failure:  # whatever the user's __setstate__ may raise
-            text = f"{text} (and it cannot be unpickled here: {failure!r})"
-        else:
             if isinstance(brought, BaseException):
                 # Past a __setattr__ of its own: that of a frozen dataclass refuses.
                 BaseException.__setattr__(brought, "__cause__", RemoteException(trace, type_name))
                 return brought
+        except BaseException as failure:  # whatever the user's __setstate__ may raise
+            why = f"{type(failure).__name__}: {text_of(failure)}"
+            text = f"{text} (and it cannot be unpickled here: {why})"
     return RemoteException(trace or f"{type_name}: {text}", type_name)
 
 
@@ -41,7 +42,12 @@ def unpack_value(result: Result, serializer: Serializer) -> Any:
 
 
 def unreadable(error: BaseException) -> pickle.UnpicklingError:
-    """What a user reads when a result came back but cannot be unpickled."""
-    return pickle.UnpicklingError(
-        f"the result cannot be unpickled here: {type(error).__name__}: {error}"
+    """What a user reads when a result came back but cannot be unpickled; its cause is why.
+
+    Never raises.
+    """
+    made = pickle.UnpicklingError(
+        f"the result cannot be unpickled here: {type(error).__name__}: {text_of(error)}"
     )
+    made.__cause__ = error
+    return made

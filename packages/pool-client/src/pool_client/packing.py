@@ -4,6 +4,7 @@ import pickle
 import struct
 from typing import Any
 
+from pool_client.errors import text_of
 from pool_client.scheduling.tasks import Function
 from pool_protocol import FrameTooLarge, Packed, Payload, Serializer, payload_size
 from pool_protocol.frames import HEADER_SIZE, LARGE
@@ -78,4 +79,5 @@ def _unpicklable(
             break
     else:
         what = "the arguments"
-    return pickle.PicklingError(f"{what} for {function.name} cannot be pickled: {error}")
+    text = f"{what} for {function.name} cannot be pickled: {text_of(error)}"
+    return pickle.PicklingError(text)

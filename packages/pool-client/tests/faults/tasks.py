@@ -357,18 +357,29 @@ class Boom(Exception):
     """An ordinary exception."""
 
 
+class Mute(Exception):
+    """Does not say what it is, in whatever way it is asked."""
+
+    def __str__(self) -> str:
+        raise ValueError("no text today")
+
+    __repr__ = __str__
+
+
 def raise_boom(text: str = "") -> None:
     raise Boom(text)
 
 
 def misbehave(how: str) -> str:
-    """Crash, exit, or raise an error."""
+    """Crash, exit, raise an error, or one that does not say what it is."""
     if how == "crash":
         end_by_signal()
     elif how == "exit":
         sys.exit(5)
     elif how == "error":
         raise Boom("misbehaved")
+    elif how == "mute":
+        raise Mute
     return how
 
 
@@ -462,6 +473,28 @@ class FailsToRebuild(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (misbehave, ("error",))
+
+
+class FailsElsewhere(Exception):
+    """Survives in the process that raises it, and misbehaves while it is unpickled in another."""
+
+    def __init__(self, how: str, home: int) -> None:
+        super().__init__(how)
+        self.how = how
+        self.home = home
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (fail_elsewhere, (self.how, self.home))
+
+
+def fail_elsewhere(how: str, home: int) -> FailsElsewhere:
+    if os.getpid() != home:
+        misbehave(how)
+    return FailsElsewhere(how, home)
+
+
+def raise_for_others(how: str) -> None:
+    raise FailsElsewhere(how, os.getpid())
 
 
 def raise_this(kind: str) -> None:

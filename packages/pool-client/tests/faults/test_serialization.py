@@ -250,7 +250,7 @@ def test_troublesome_exceptions_in_a_chunk(kind):
 # Misbehaviour at each of the four places. Pickling a task cannot crash: it is this very process.
 
 
-@pytest.mark.parametrize("how", ["exit", "error"])
+@pytest.mark.parametrize("how", ["exit", "error", "mute"])
 def test_misbehaviour_when_a_task_is_pickled(how):
     """sys.exit or an error while the client pickles an argument fails that future alone."""
     with running_pool(2) as pool:
@@ -261,10 +261,15 @@ def test_misbehaviour_when_a_task_is_pickled(how):
         )
 
 
-@pytest.mark.parametrize("how", ["crash", "exit", "error"])
+@pytest.mark.parametrize("how", ["crash", "exit", "error", "mute"])
 def test_misbehaviour_when_a_task_is_unpickled(how):
     """A crash, sys.exit or error while the worker unpickles an argument fails that future alone."""
-    kinds = {"crash": WorkerLost, "exit": SystemExit, "error": tasks.Boom}
+    kinds = {
+        "crash": WorkerLost,
+        "exit": SystemExit,
+        "error": tasks.Boom,
+        "mute": tasks.Mute,
+    }
     with running_pool(2, retries=1) as pool:
         error = check_neighbours(
             pool,
@@ -276,13 +281,14 @@ def test_misbehaviour_when_a_task_is_unpickled(how):
             assert error.attempts == 2
 
 
-@pytest.mark.parametrize("how", ["crash", "exit", "error"])
+@pytest.mark.parametrize("how", ["crash", "exit", "error", "mute"])
 def test_misbehaviour_when_a_result_is_pickled(how):
     """A crash, sys.exit or error while the worker pickles a result fails that future alone."""
     kinds = {
         "crash": WorkerLost,
         "exit": SystemExit | pickle.PicklingError,
         "error": tasks.Boom | pickle.PicklingError,
+        "mute": pickle.PicklingError,
     }
     with running_pool(2, retries=1) as pool:
         error = check_neighbours(
@@ -291,13 +297,22 @@ def test_misbehaviour_when_a_result_is_pickled(how):
         assert isinstance(error, kinds[how])
 
 
-@pytest.mark.parametrize("how", ["exit", "error"])
+@pytest.mark.parametrize("how", ["exit", "error", "mute"])
 def test_misbehaviour_when_a_result_is_unpickled(how):
     """sys.exit or an error while the client unpickles a result fails that future alone."""
     with running_pool(2) as pool:
         error = check_neighbours(pool, lambda: pool.submit(tasks.make_at_unpickling, how))
-        kinds = {"exit": SystemExit, "error": tasks.Boom}
+        kinds = {"exit": SystemExit, "error": tasks.Boom, "mute": tasks.Mute}
         assert isinstance(error, kinds[how] | pickle.UnpicklingError | RemoteException)
+
+
+@pytest.mark.parametrize("how", ["exit", "error", "mute"])
+def test_misbehaviour_when_an_error_is_unpickled(how):
+    """The same while the client unpickles an exception: the remote one stands in for it."""
+    with running_pool(2) as pool:
+        error = check_neighbours(pool, lambda: pool.submit(tasks.raise_for_others, how))
+        assert type(error) is RemoteException
+        assert "raise_for_others" in str(error)
 
 
 def test_misbehaving_result_on_the_callers_loop():
@@ -314,7 +329,7 @@ def test_misbehaving_result_on_the_callers_loop():
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("how", ["crash", "exit", "error"])
+@pytest.mark.parametrize("how", ["crash", "exit", "error", "mute"])
 def test_misbehaviour_in_a_chunk(how):
     """The same inside a chunk fails one item: unpickling the argument, and pickling the result."""
     items = [tasks.AtUnpickling(how) if n == 7 else n for n in range(20)]

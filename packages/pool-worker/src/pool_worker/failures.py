@@ -27,7 +27,7 @@ CANCELLED = pickle.dumps(
 def pack_error(error: BaseException, dumps: Dumps = pickle.dumps) -> bytes:
     """Pack an exception; ``dumps`` is tried first, cloudpickle after it. Never raises."""
     blob = _survivor(error, dumps) or _survivor(error, by_value.dumps)
-    return pickle.dumps((blob, type_name(type(error)), _text(error), _traceback(error)))
+    return pickle.dumps((blob, type_name(type(error)), text_of(error), _traceback(error)))
 
 
 def exit_status(packed: Any) -> tuple[int, str]:
@@ -59,7 +59,8 @@ def type_name(cls: type) -> str:
     return name if module == "builtins" else f"{module}.{name}"
 
 
-def _text(error: BaseException) -> str:
+def text_of(error: BaseException) -> str:
+    """What an error says. Never raises: its ``__str__`` may do anything."""
     try:
         return str(error)
     except BaseException as bad:
@@ -71,7 +72,7 @@ def _traceback(error: BaseException) -> str:
         _drop_own_frames(error)
         return "".join(traceback.format_exception(error))
     except BaseException:
-        return f"{type_name(type(error))}: {_text(error)}\n"
+        return f"{type_name(type(error))}: {text_of(error)}\n"
 
 
 def _drop_own_frames(error: BaseException) -> None:

@@ -15,7 +15,7 @@ from pool_protocol import Buffer, Payload, PickleType, by_value, serializer
 from pool_protocol.frames import LARGE
 from pool_protocol.messages import ResultFlag, Task, TaskFlag
 from pool_protocol.serializers import ATOMS, is_plain, pack_separate, unpack_separate
-from pool_worker.failures import pack_error, type_name
+from pool_worker.failures import pack_error, text_of, type_name
 from pool_worker.functions import FunctionTable
 from pool_worker.page import ITEM, LIMIT_NS, START_NS
 
@@ -159,7 +159,8 @@ class Runner:
         except Exception as error:
             name = self.functions.name(function)
             raise pickle.PicklingError(
-                f"the result of {name}, a {type_name(type(value))}, cannot be pickled: {error}"
+                f"the result of {name}, a {type_name(type(value))}, cannot be pickled: "
+                f"{text_of(error)}"
             ) from error
 
     # -- chunks

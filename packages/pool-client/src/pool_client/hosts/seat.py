@@ -6,7 +6,7 @@ first), gone (both). A slot of the host has one seat after another.
 
 from typing import TYPE_CHECKING
 
-from pool_client.errors import HostError, PoolBroken, describe_exit
+from pool_client.errors import HostError, PoolBroken, describe_exit, text_of
 from pool_client.links.link import Link
 from pool_client.outcomes import unpack_error
 from pool_client.scheduling.tasks import Worker
@@ -125,10 +125,11 @@ class Seats:
         """The initializer has failed; or the host lacks a loop or a serializer."""
         runner = self.runner
         if runner.fleet.options.initializer is None or isinstance(cause, SerializerMissing):
-            text = str(cause) or repr(cause)
+            text = text_of(cause) or type(cause).__name__
             error = PoolBroken(f"{runner.spec.name} cannot do what was asked for: {text}")
         else:
-            error = PoolBroken(f"the initializer failed on {runner.spec.name}: {cause!r}")
+            what = f"{type(cause).__name__}({text_of(cause)!r})"
+            error = PoolBroken(f"the initializer failed on {runner.spec.name}: {what}")
         error.__cause__ = cause
         return error
 
