@@ -100,3 +100,22 @@ def test_setting_and_waiting_at_the_same_moment():
             thread.join()
 
     asyncio.run(main())
+
+
+def test_who_waits_for_what_will_never_be_is_told_why(ready):
+    async def main():
+        waiter = asyncio.create_task(ready.wait())
+        cancelled = asyncio.create_task(ready.wait())
+        await asyncio.sleep(0)
+        cancelled.cancel()
+        ready.give_up(ValueError("no host"))
+        with pytest.raises(ValueError, match="no host"):
+            await asyncio.wait_for(waiter, 20)
+
+    ready.set()
+    ready.clear()
+    asyncio.run(main())
+    ready.give_up(RuntimeError("it was shut down"))
+    with pytest.raises(ValueError, match="no host"):
+        asyncio.run(ready.wait())
+    assert not ready.is_set()

@@ -241,6 +241,7 @@ class Core:
             if self.closed is None or kill or cancel:
                 before = self.closed
                 if engine is None:
+                    self.ready.give_up(RuntimeError(AFTER_SHUTDOWN))
                     self.closed = Future()
                     self.closed.set_result(None)
                 elif before is None or not before.done():

@@ -350,7 +350,7 @@ class Engine:
 
     def break_with(self, error: BaseException) -> None:
         """The pool cannot go on: fail what it has, end the hosts."""
-        self.ready.clear()
+        self.ready.give_up(error)
         self.scheduler.break_with(error)
         self.pump()
 
@@ -370,7 +370,7 @@ class Engine:
             if not self.scheduler.finished:
                 self.fleet.look_for_anybody()
         self.leaving = True
-        self.ready.clear()
+        self.ready.give_up(RuntimeError(AFTER_SHUTDOWN))
         try:
             if self.scheduler.broken is None:
                 await self._let_leave()

@@ -11,6 +11,8 @@ class Ready:
         self._event = threading.Event()
         self._lock = threading.Lock()
         self._waiters: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[bool]]] = []
+        #: Why it will never be set any more.
+        self._error: BaseException | None = None
 
     def __repr__(self) -> str:
         return f"<Ready {'set' if self.is_set() else 'unset'}>"
@@ -20,11 +22,13 @@ class Ready:
         return self._event.is_set()
 
     async def wait(self) -> bool:
-        """Wait until all workers are there; True."""
+        """Wait until all workers are there; True. Raises the reason why they will never be."""
         loop = asyncio.get_running_loop()
         with self._lock:
             if self._event.is_set():
                 return True
+            if self._error is not None:
+                raise self._error
             waiter: asyncio.Future[bool] = loop.create_future()
             self._waiters.append((loop, waiter))
         try:
@@ -38,18 +42,33 @@ class Ready:
         """All workers are there."""
         with self._lock:
             self._event.set()
-            waiters, self._waiters = self._waiters, []
-        for loop, waiter in waiters:
-            try:
-                loop.call_soon_threadsafe(_wake, waiter)
-            except RuntimeError:
-                continue  # that loop is closed, and its waiter with it
+        self._wake_all(None)
 
     def clear(self) -> None:
         """Not all workers are there any more."""
         self._event.clear()
 
+    def give_up(self, error: BaseException) -> None:
+        """They will never be: the pool has failed, or was shut down. The first reason counts."""
+        with self._lock:
+            self._event.clear()
+            self._error = self._error or error
+        self._wake_all(self._error)
 
-def _wake(waiter: "asyncio.Future[bool]") -> None:
-    if not waiter.done():
+    def _wake_all(self, error: BaseException | None) -> None:
+        with self._lock:
+            waiters, self._waiters = self._waiters, []
+        for loop, waiter in waiters:
+            try:
+                loop.call_soon_threadsafe(_wake, waiter, error)
+            except RuntimeError:
+                continue  # that loop is closed, and its waiter with it
+
+
+def _wake(waiter: "asyncio.Future[bool]", error: BaseException | None) -> None:
+    if waiter.done():
+        return
+    if error is None:
         waiter.set_result(True)
+    else:
+        waiter.set_exception(error)

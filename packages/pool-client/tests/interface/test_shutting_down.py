@@ -10,7 +10,7 @@ import interface_tasks as tasks
 import pytest
 from support import is_alive, run_script, wait_until, worker_pids
 
-from pool_client import Pool
+from pool_client import Pool, PoolBroken
 
 
 def test_lazy_pool_starts_nothing() -> None:
@@ -107,6 +107,41 @@ def test_ready_wait_before_creation() -> None:
         await asyncio.to_thread(pool.create)
         await asyncio.wait_for(waiter, 30)
         await pool.shutdown_async()
+
+    asyncio.run(main())
+
+
+def test_ready_wait_for_a_pool_that_fails() -> None:
+    """``ready.wait()`` raises the reason; it does not wait for ever."""
+
+    def fail() -> None:
+        raise ValueError("no licence")
+
+    async def main() -> None:
+        pool = Pool(1, lazy_create=True, initializer=fail)
+        waiter = asyncio.ensure_future(pool.ready.wait())
+        with pytest.raises(PoolBroken):
+            await asyncio.to_thread(pool.create)
+        for waiting in (waiter, pool.ready.wait()):
+            with pytest.raises(PoolBroken, match="no licence"):
+                await asyncio.wait_for(waiting, 30)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_ready_wait_for_a_pool_that_is_shut_down(used: bool) -> None:
+    """So it does after shutdown, and for who waited before."""
+
+    async def main() -> None:
+        pool = Pool(1, lazy_create=True)
+        waiter = asyncio.ensure_future(pool.ready.wait())
+        if used:
+            await pool
+            assert await asyncio.wait_for(waiter, 30)
+        await pool.shutdown_async()
+        with pytest.raises(RuntimeError, match="after shutdown"):
+            await asyncio.wait_for(pool.ready.wait() if used else waiter, 30)
 
     asyncio.run(main())
 
