@@ -156,6 +156,29 @@ def test_who_sees_a_pool_break_sees_that_it_is_broken():
     assert seen == [(0, 0, 1, True)] * 4
 
 
+@pytest.mark.parametrize("known", [True, False], ids=["each by itself", "with their host"])
+def test_workers_that_die_all_at_once_do_not_break_a_large_pool(known):
+    """A pool of so many endures so many deaths, also when the last one of them is gone."""
+    pool = Pool(100)
+    [workers] = pool.workers
+    for one in workers:
+        pool.lose(one, known=known)
+    assert pool.scheduler.broken is None
+    assert pool.scheduler.counts.workers_lost == 100
+
+
+def test_a_host_that_is_lost_is_one_death():
+    """A pool that has nothing to do may lose it again and again, whatever its size."""
+    pool = Pool(100, 1)
+    host, workers = pool.hosts[0], pool.workers[0]
+    for _ in range(20):
+        for one in workers:
+            pool.lose(one, known=False)
+        workers = [pool.join(host, index) for index in range(100)]
+    assert pool.scheduler.broken is None
+    assert pool.scheduler.counts.trouble == 20
+
+
 def test_where_there_is_no_other_host_it_goes_to_its_own():
     pool = Pool(2)
     one, other = pool.workers[0]

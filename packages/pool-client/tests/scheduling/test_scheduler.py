@@ -24,6 +24,7 @@ from pool_client.errors import PoolBroken, TaskTimeout, WorkerLost
 from pool_client.scheduling.scheduler import Scheduler
 from pool_client.scheduling.tasks import (
     BreakPool,
+    Host,
     RecallTasks,
     ReplaceWorker,
     RetireWorker,
@@ -693,11 +694,12 @@ def test_a_broken_pool_fails_everything_once():
 
 def test_a_pool_breaks_when_workers_die_and_nothing_gets_done():
     scheduler = Scheduler()
+    host = Host("box", 1)
     number = 0
     while scheduler.broken is None:
         number += 1
         assert number < 10_000
-        one = worker(number)
+        one = worker(number, host)
         scheduler.joined(one, 0)
         scheduler.lost(one, lost(one, exitcode=3), 0)
     assert number > 20

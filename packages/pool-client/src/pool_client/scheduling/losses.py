@@ -67,7 +67,8 @@ class Losses:
         expected = worker.retiring and not worker.tasks and report.exitcode == 0
         if not expected:
             counts.workers_lost += 1
-            counts.trouble += 1
+            # A host that is lost is one death, whatever the number of its workers.
+            counts.trouble += known or not any(w.host is host for w in roster.workers.values())
         failed: list[Failed] = []
         free: list[Task] = []
         blamed: list[Task] = []
@@ -100,7 +101,7 @@ class Losses:
             reason = None if expected else self._barren.died(worker, report, now)
             if reason is not None:
                 self._actions.append(DropHost(host, reason))
-        if counts.trouble > patience(len(roster.workers)):
+        if counts.trouble > patience(len(roster.workers) + roster.coming):
             last = lost_error(worker, report, 0)
             text = f"workers die faster than work is completed; the last one: {last}"
             return failed, PoolBroken(text)
