@@ -122,20 +122,22 @@ def test_one_loop_after_another(pool: Any) -> None:
 
 def test_loops_in_several_threads(pool: Any) -> None:
     """Loops in several threads use one pool at the same time."""
-    errors: list[BaseException] = []
+    outcomes: list[BaseException | None] = []
 
     def job() -> None:
         try:
             asyncio.run(use_asynchronously(pool))
         except BaseException as error:
-            errors.append(error)
+            outcomes.append(error)
+        else:
+            outcomes.append(None)
 
     threads = [threading.Thread(target=job) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(50)
-    assert errors == []
+    assert outcomes == [None] * 3
 
 
 def test_synchronous_methods_inside_a_running_loop(pool: Any) -> None:
