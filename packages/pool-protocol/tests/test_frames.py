@@ -20,6 +20,7 @@ from pool_protocol.frames import (
     HEADER_SIZE,
     LARGE,
     MAX_PARTS,
+    Buffer,
     Frame,
     FrameDecoder,
     Packed,
@@ -140,11 +141,23 @@ def test_a_small_payload_is_one_buffer_and_a_large_one_is_not_copied() -> None:
     assert encode(1, 0, 0, 0, Packed([stream], [array]))[1:] == [stream, array]
 
 
+@pytest.mark.parametrize("buffers", [(), (b"ab",), (b"ab", bytearray(LARGE), b"")])
+def test_what_is_within_the_limit_by_its_size_can_be_sent(buffers: tuple[Buffer, ...]) -> None:
+    """Whoever looks at the size beforehand must not be refused afterwards."""
+    payload = Packed([b"stream"], buffers)
+    size = payload_size(payload) + HEADER_SIZE
+    assert sum(map(nbytes, encode(1, 0, 0, 0, payload, size))) == size
+    with pytest.raises(FrameTooLarge):
+        encode(1, 0, 0, 0, payload, size - 1)
+
+
 def test_sizes() -> None:
     words = memoryview(bytes(80)).cast("Q")
     assert (len(words), nbytes(words), nbytes(b"abc"), nbytes(bytearray(5))) == (10, 80, 3, 5)
     assert payload_size(b"abc") == 3
-    assert payload_size(Packed([b"ab", b"c"], [words])) == 83
+    assert payload_size(Packed([b"ab", b"c"])) == 3
+    assert payload_size(Packed([b"ab", b"c"], [words])) == 83 + 2 * 8, "with the table of lengths"
+    assert payload_size(Packed([b"ab"], [words, b"d"])) == 83 + 3 * 8
     [frame] = feed(FrameDecoder(), wire(Packed([b"ab"], [words])))
     assert nbytes(frame[5][0]) == 80
 

@@ -99,11 +99,15 @@ def nbytes(buffer: Buffer) -> int:
 
 
 def payload_size(payload: Payload) -> int:
-    """The length of a payload in bytes."""
+    """The length of a payload in its frame, in bytes: the table of its parts' lengths included.
+
+    With the header's it is what a limit is for: what passes here is not refused when it is sent.
+    """
     if type(payload) is bytes:
         return len(payload)
     assert isinstance(payload, Packed)
-    return sum(map(nbytes, payload.stream)) + sum(map(nbytes, payload.buffers))
+    table = 8 * (len(payload.buffers) + 1) if payload.buffers else 0
+    return table + sum(map(nbytes, payload.stream)) + sum(map(nbytes, payload.buffers))
 
 
 class _LargeFrame:
