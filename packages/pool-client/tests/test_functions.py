@@ -1,5 +1,6 @@
 """Functions: pickled once, known by a number."""
 
+import contextlib
 import functools
 import itertools
 import math
@@ -15,8 +16,10 @@ import scheduler_model
 from packing_model import Unpicklable
 
 from pool_client import functions
+from pool_client.engine import PYTHON
 from pool_client.functions import FunctionTable, is_by_reference, name_of
-from pool_protocol import FrameTooLarge, PickleType
+from pool_protocol import FrameTooLarge, PickleType, messages
+from pool_protocol.codec import encode_control
 
 
 class Adder:
@@ -201,6 +204,23 @@ def test_a_long_name_is_cut_off(table):
 
     function.__qualname__ = "x" * 5000
     assert len(table.get(function).name) <= 100
+
+
+@pytest.mark.parametrize("letter", ["x", "\N{SNOWMAN}", "\N{GRINNING FACE}"])
+def test_what_passes_the_limit_with_the_longest_name_can_be_sent(letter):
+    """What is refused when it is sent would be refused where nobody can be told."""
+    data = bytes(5000)
+
+    def function():
+        return data
+
+    function.__qualname__ = letter * 200
+    for limit in itertools.count(5000):
+        with contextlib.suppress(FrameTooLarge):
+            known = FunctionTable(PickleType.cloudpickle, limit).get(function)
+            break
+    fields = (known.id, known.name, known.by_value, PYTHON, known.blob)
+    assert encode_control(messages.Function(*fields), limit)
 
 
 def test_what_a_worker_can_import():

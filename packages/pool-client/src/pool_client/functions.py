@@ -22,8 +22,8 @@ from pool_protocol.frames import Packed
 CAPACITY = 4096
 
 #: What a function's message holds besides its pickle, in bytes, at most.
-_NAMES = 1024
-#: The most of a function's name that travels, in characters (JSON may need six bytes for one).
+_NAMES = 1536
+#: The most of a function's name that travels, in characters (JSON may need twelve bytes for one).
 _LONGEST = 100
 
 _BY_IDENTITY = (types.FunctionType, type)
