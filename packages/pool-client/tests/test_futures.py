@@ -642,3 +642,16 @@ def test_it_has_no_dictionary(engine):
         future.cancel()
 
     run(main)
+
+
+def test_what_an_interrupted_wait_has_left_locked_is_given_back():
+    """`concurrent.futures.wait` locks one after the other, and Ctrl-C may come in between."""
+    locked = [TaskFuture() for _ in range(3)]
+    for future in locked:
+        future._condition.acquire()
+    futures.let_go()
+    thread = threading.Thread(target=locked[0].set_result, args=(42,), daemon=True)
+    thread.start()
+    thread.join(30)
+    assert locked[0].done()
+    futures.let_go()

@@ -16,7 +16,7 @@ from pool_client.calls import AsyncCall, Call, Mailbox, RemoteAsyncCall
 from pool_client.engine import AFTER_SHUTDOWN, Engine
 from pool_client.exits import forget, register
 from pool_client.functions import FunctionTable
-from pool_client.futures import AsyncTaskFuture, TaskFuture, renew_locks
+from pool_client.futures import AsyncTaskFuture, TaskFuture, let_go, renew_locks
 from pool_client.loop_thread import LoopThread
 from pool_client.map_rest import Rests
 from pool_client.options import Options
@@ -321,6 +321,7 @@ class Core:
 
     def _outlast(self, engine: Engine, done: "Future[None]") -> None:
         """Wait for the end, for as long as anybody runs the engine's loop."""
+        let_go()
         while not wait((done,), _LOOK).done:
             if self._thread is None and not engine.loop.is_running():
                 self._sweep()

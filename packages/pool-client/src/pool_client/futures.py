@@ -19,6 +19,7 @@ from concurrent.futures._base import (
     PENDING,
     RUNNING,
 )
+from contextlib import suppress
 from typing import Any
 
 _DONE = frozenset({CANCELLED_AND_NOTIFIED, FINISHED})
@@ -181,6 +182,17 @@ class TaskFuture(Future[Any]):
         if "_waiters" in extras:
             for waiter in extras["_waiters"]:
                 getattr(waiter, event)(self)
+
+
+def let_go() -> None:
+    """Give back what this thread has left locked, before it waits for the engine.
+
+    ``concurrent.futures.wait`` and ``as_completed`` lock their futures one by one, and a Ctrl-C in
+    the middle leaves them so: the engine would wait for the lock, and this thread for the engine.
+    """
+    with suppress(RuntimeError):  # it is not this thread's
+        while True:
+            TaskFuture.lock.release()
 
 
 def renew_locks() -> None:

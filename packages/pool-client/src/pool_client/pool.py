@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from pool_client.core import Core
+from pool_client.futures import let_go
 from pool_client.info import HostInfo, Stats, WorkerInfo, host_info, made_of, stats, worker_info
 from pool_client.options import (
     CONNECT_TIMEOUT,
@@ -243,6 +244,7 @@ class Pool(View, concurrent.futures.Executor):
         done = core.close(cancel=cancel_futures)
         if not wait or core.is_here():
             return
+        let_go()
         try:
             done.result()
         except KeyboardInterrupt:
@@ -265,6 +267,7 @@ class Pool(View, concurrent.futures.Executor):
         """End all workers now; unfinished futures get PoolBroken. Then shut down."""
         done = self._core.close(kill=True)
         if not self._core.is_here():
+            let_go()
             done.result()
             self._core.join()
 

@@ -386,3 +386,18 @@ def test_shutdown_is_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
     ending.start()
     ending.join(60)
     assert not ending.is_alive()
+
+
+@pytest.mark.parametrize("end", ["", "pool.shutdown()", "pool.kill_workers()"])
+def test_the_end_after_an_interrupted_wait(end: str) -> None:
+    """A Ctrl-C in the middle of `concurrent.futures.wait` leaves futures locked; nothing hangs."""
+    run_script(
+        f"""
+from pool_client import Pool
+
+pool = Pool(1)
+for _ in range(5):
+    pool.submit(abs, -1)._condition.acquire()
+{end}
+"""
+    )
