@@ -63,6 +63,30 @@ def test_user_code_that_stops_the_loop_does_not_end_it():
     assert thread.loop.is_closed()
 
 
+@pytest.mark.parametrize("trouble", [RuntimeError("can't start new thread"), KeyboardInterrupt()])
+def test_a_start_that_fails_leaves_nothing(monkeypatch, trouble):
+    started, loops = [], []
+
+    def start(thread, begin=threading.Thread.start):
+        if isinstance(trouble, KeyboardInterrupt):
+            begin(thread)
+            started.append(thread)
+        raise trouble
+
+    def make():
+        loops.append(new_loop())
+        return loops[0]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        patch.setattr("pool_client.loop_thread.new_loop", make)
+        with pytest.raises(type(trouble)):
+            LoopThread("a loop")
+    for thread in started:
+        thread.join(60)
+    assert loops[0].is_closed()
+
+
 def test_uvloop_is_taken_where_it_is():
     uvloop = pytest.importorskip("uvloop")
     loop = new_loop()

@@ -42,7 +42,14 @@ class LoopThread:
         self.loop = new_loop()
         self._over = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:  # no thread can be had
+            self.loop.close()
+            raise
+        except BaseException:  # Ctrl-C, while it starts
+            self.loop.call_soon_threadsafe(self.end)
+            raise
 
     @property
     def ident(self) -> int | None:
