@@ -2,7 +2,7 @@
 
 import pickle
 
-from pool_client.errors import text_of
+from pool_protocol.errors import text_of
 
 
 class Unpicklable:

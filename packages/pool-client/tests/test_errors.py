@@ -6,7 +6,6 @@ import signal
 from concurrent.futures.process import BrokenProcessPool
 
 import pytest
-from packing_model import Speechless
 
 from pool_client import errors
 from pool_client.errors import (
@@ -17,13 +16,7 @@ from pool_client.errors import (
     TaskTimeout,
     WorkerLost,
     describe_exit,
-    text_of,
 )
-
-
-class Leaving(Exception):
-    def __str__(self):
-        raise SystemExit
 
 
 def test_what_a_user_can_catch():
@@ -83,12 +76,6 @@ def test_memory_is_named_where_it_is_known_and_hinted_at_where_it_is_likely():
     assert "want of memory" in describe_exit(-9, "memory")
     assert "short of memory" in describe_exit(-9)
     assert "memory" not in describe_exit(-9, "killed")
-
-
-def test_what_an_error_says_whatever_it_does():
-    assert text_of(KeyError("x")) == "'x'"
-    assert text_of(Speechless()) == "<str() of it raised ValueError>"
-    assert text_of(Leaving()) == "<str() of it raised SystemExit>"
 
 
 def test_a_host_error_names_the_host():

@@ -29,6 +29,20 @@ def test_every_error_is_in_the_tree_that_opens_the_module() -> None:
     assert all(name in errors.__doc__ for name in names)
 
 
+class Speechless(Exception):
+    def __init__(self, bad: type[BaseException]) -> None:
+        self.bad = bad
+
+    def __str__(self) -> str:
+        raise self.bad
+
+
+@pytest.mark.parametrize("bad", [ValueError, SystemExit, KeyboardInterrupt])
+def test_what_an_error_says_whatever_it_does(bad: type[BaseException]) -> None:
+    assert errors.text_of(KeyError("x")) == "'x'"
+    assert errors.text_of(Speechless(bad)) == f"<str() of it raised {bad.__name__}>"
+
+
 def test_every_error_is_exported() -> None:
     names = {name for name, value in vars(errors).items() if isinstance(value, type)}
     assert names <= set(pool_protocol.__all__)

@@ -10,7 +10,6 @@ import pickle
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pool_client.errors import text_of
 from pool_client.mapping.seam import ChunkResult
 from pool_client.outcomes import unpack_error, unreadable
 from pool_client.packing import check_size, with_limit
@@ -25,6 +24,7 @@ from pool_protocol import (
     by_value,
     payload_size,
 )
+from pool_protocol.errors import text_of
 from pool_protocol.frames import LARGE, nbytes
 from pool_protocol.messages import RESULT, Result, ResultFlag, TaskFlag
 from pool_protocol.serializers import is_plain, pack_separate, unpack_separate

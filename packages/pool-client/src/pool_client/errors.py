@@ -95,14 +95,6 @@ class WorkerLost(BrokenProcessPool):
         return WorkerLost, fields
 
 
-def text_of(error: BaseException) -> str:
-    """What an error says. Never raises: its ``__str__`` may be a user's, and do anything."""
-    try:
-        return str(error)
-    except BaseException as bad:
-        return f"<str() of it raised {type(bad).__name__}>"
-
-
 def describe_exit(exitcode: int, reason: str = "") -> str:
     """How a process ended, in words, with a hint at memory where that is likely."""
     if exitcode >= 0:

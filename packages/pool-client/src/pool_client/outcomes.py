@@ -3,8 +3,9 @@
 import pickle
 from typing import Any
 
-from pool_client.errors import RemoteException, text_of
+from pool_client.errors import RemoteException
 from pool_protocol import Serializer
+from pool_protocol.errors import text_of
 from pool_protocol.messages import Result, ResultFlag
 
 _ERROR = ResultFlag.ERROR

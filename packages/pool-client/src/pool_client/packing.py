@@ -4,9 +4,9 @@ import pickle
 import struct
 from typing import Any
 
-from pool_client.errors import text_of
 from pool_client.scheduling.tasks import Function
 from pool_protocol import FrameTooLarge, Packed, Payload, Serializer, payload_size
+from pool_protocol.errors import text_of
 from pool_protocol.frames import HEADER_SIZE, LARGE
 from pool_protocol.messages import TaskFlag
 

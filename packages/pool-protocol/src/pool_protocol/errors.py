@@ -46,3 +46,11 @@ class FrameTooLarge(PoolError, ValueError):
 
 class SerializerMissing(PoolError, ImportError):
     """A serializer is not installed here; the text says what to install."""
+
+
+def text_of(error: BaseException) -> str:
+    """What an error says. Never raises: its ``__str__`` may be a user's, and do anything."""
+    try:
+        return str(error)
+    except BaseException as bad:
+        return f"<str() of it raised {type(bad).__name__}>"

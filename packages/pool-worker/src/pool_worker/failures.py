@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from pool_protocol import by_value
+from pool_protocol.errors import text_of
 
 Dumps = Callable[[object], bytes]
 
@@ -57,14 +58,6 @@ def type_name(cls: type) -> str:
     except BaseException:
         return "an unnameable class"
     return name if module == "builtins" else f"{module}.{name}"
-
-
-def text_of(error: BaseException) -> str:
-    """What an error says. Never raises: its ``__str__`` may do anything."""
-    try:
-        return str(error)
-    except BaseException as bad:
-        return f"<str() of it raised {type_name(type(bad))}>"
 
 
 def _traceback(error: BaseException) -> str:

@@ -12,10 +12,11 @@ from types import GeneratorType
 from typing import Any, NamedTuple, Protocol
 
 from pool_protocol import Buffer, Payload, PickleType, by_value, serializer
+from pool_protocol.errors import text_of
 from pool_protocol.frames import LARGE
 from pool_protocol.messages import ResultFlag, Task, TaskFlag
 from pool_protocol.serializers import ATOMS, is_plain, pack_separate, unpack_separate
-from pool_worker.failures import pack_error, text_of, type_name
+from pool_worker.failures import pack_error, type_name
 from pool_worker.functions import FunctionTable
 from pool_worker.page import ITEM, LIMIT_NS, START_NS
 

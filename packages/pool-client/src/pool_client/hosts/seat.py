@@ -6,11 +6,12 @@ first), gone (both). A slot of the host has one seat after another.
 
 from typing import TYPE_CHECKING
 
-from pool_client.errors import HostError, PoolBroken, describe_exit, text_of
+from pool_client.errors import HostError, PoolBroken, describe_exit
 from pool_client.links.link import Link
 from pool_client.outcomes import unpack_error
 from pool_client.scheduling.tasks import Worker
 from pool_protocol import PickleType, SerializerMissing, serializer
+from pool_protocol.errors import text_of
 from pool_protocol.messages import Kill, Lost, Message, Ready, Recalled, SetupFailed, Start
 
 if TYPE_CHECKING:
