@@ -35,7 +35,7 @@ from pool_client.scheduling.tasks import (
     WatchHost,
     Worker,
 )
-from pool_protocol import Areas
+from pool_protocol import Areas, RemoteProtocolError
 from pool_protocol.codec import decode_whole
 from pool_protocol.messages import (
     Cancel,
@@ -323,7 +323,8 @@ class Engine:
             # Before anybody can see that it is gone.
             self.ready.clear()
         self._links.pop(worker.id, None)
-        self._gathered(worker, report.blob)
+        # What was done and cannot be read counts as started: it must not run again for free.
+        known = self._gathered(worker, report.blob) and known
         self.scheduler.lost(worker, report, time.monotonic_ns(), known=known)
         self.pump()
 
@@ -339,12 +340,16 @@ class Engine:
         self.scheduler.recalled(worker, message.started, message.last)
         self.pump()
 
-    def _gathered(self, worker: Worker, blob: Any) -> None:
-        """Results that a worker had not sent; they are as good as any."""
-        results = [result for result in decode_whole(blob) if isinstance(result, Result)]
+    def _gathered(self, worker: Worker, blob: Any) -> bool:
+        """Results that a worker had not sent, as good as any. False: a stray pointer has hit them."""
+        try:
+            results = [result for result in decode_whole(blob) if isinstance(result, Result)]
+        except RemoteProtocolError:
+            return False
         if results:
             for task, result in self.scheduler.results(worker, results, time.monotonic_ns()):
                 task.resolve(result)
+        return True
 
     # -- the end
 

@@ -31,6 +31,18 @@ def full_strength(pool, workers: int, without: int | None = None) -> bool:
     return len(pids) == workers and without not in pids and all(map(is_alive, pids))
 
 
+def test_a_worker_that_overwrites_its_own_results():
+    """A stray pointer hits what the worker had gathered: nothing waits, nothing runs again."""
+    with running_pool(1, retries=0) as pool:
+        future = pool.submit(tasks.overwrite_page)
+        behind = [pool.submit(tasks.double, number) for number in range(10)]
+        with pytest.raises(WorkerLost):
+            future.result(30)
+        for number, one in enumerate(behind):
+            assert one.exception(30) is None or isinstance(one.exception(), WorkerLost), number
+        assert pool.submit(tasks.double, 4).result(30) == 8
+
+
 def test_killed_from_outside_in_a_task(log, gate):
     """A worker killed in its task is replaced, and the task runs again: SIGKILL from the test."""
     with running_pool(2) as pool:
