@@ -341,7 +341,7 @@ class Engine:
         self.pump()
 
     def _gathered(self, worker: Worker, blob: Any) -> bool:
-        """Results that a worker had not sent, as good as any. False: a stray pointer has hit them."""
+        """Results that a worker had not sent, as good as any. False: a stray pointer hit them."""
         try:
             results = [result for result in decode_whole(blob) if isinstance(result, Result)]
         except RemoteProtocolError:
