@@ -5,6 +5,7 @@ import contextlib
 import time
 
 import pytest
+from packing_model import Speechless
 
 from pool_client.errors import HostError
 from pool_client.hosts import launching
@@ -149,6 +150,7 @@ def test_a_launcher_that_takes_too_long_is_cancelled():
         (HostError("box", "it is on fire"), "box: it is on fire"),
         (ValueError("a bug"), "box: ValueError: a bug"),
         (TimeoutError("of its own"), "box: TimeoutError: of its own"),
+        (Speechless(), "box: Speechless: <str() of it raised ValueError>"),
     ],
 )
 def test_whatever_a_launcher_raises_names_the_host(trouble, text):

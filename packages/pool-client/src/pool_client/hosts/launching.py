@@ -14,6 +14,7 @@ from typing import Any
 from pool_client.errors import HostError
 from pool_client.launchers import HostSpec, Launched, Launcher, Order, launcher
 from pool_client.patience import Patience
+from pool_protocol.errors import text_of
 
 logger = logging.getLogger("pool_client")
 
@@ -191,4 +192,4 @@ class Launch:
 
 
 def _text(trouble: BaseException) -> str:
-    return f"{type(trouble).__name__}: {trouble}"
+    return f"{type(trouble).__name__}: {text_of(trouble)}"
