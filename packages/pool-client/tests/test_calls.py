@@ -210,6 +210,17 @@ def test_what_comes_too_late_for_asyncio_is_dropped():
 # -- run_async, on another loop
 
 
+def test_what_comes_when_the_loop_is_closed_is_dropped():
+    async def make_one():
+        call = make(AsyncCall, AsyncTaskFuture(loop=asyncio.get_running_loop()))
+        call.future.add_done_callback(print)
+        return call
+
+    call = in_loop(make_one)
+    call.fail(WorkerLost("box", 7, -9, 1))
+    assert not call.future.done()
+
+
 def test_outcomes_are_posted_to_another_loop():
     async def main():
         mailbox = Mailbox(asyncio.get_running_loop())

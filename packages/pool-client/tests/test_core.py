@@ -5,12 +5,14 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import Future
+from typing import Any
 
 import pytest
 import support
 
-from pool_client import Pool
+from pool_client import Pool, PoolBroken
 from pool_client import core as core_module
 
 
@@ -332,3 +334,38 @@ up.wait()
 """
     command = [sys.executable, "-c", program]
     assert subprocess.run(command, timeout=100).returncode == 0
+
+
+@pytest.mark.parametrize("closed", [False, True])
+@pytest.mark.parametrize("end", ["at_exit", "dropped"])
+def test_who_waits_for_a_pool_whose_loop_has_ended_is_told(end: str, closed: bool) -> None:
+    """Nobody ran the end of `async with`, and nobody can any more; the exit joins who waits."""
+    loop = asyncio.new_event_loop()
+    pool = Pool(1, lazy_create=True)
+    core = pool._core
+    loop.run_until_complete(pool.__aenter__())
+
+    async def begin() -> tuple[Any, ...]:
+        return pool.submit(time.sleep, 60), pool.submit(abs, -1), pool.run_async(abs, -2)
+
+    running, waiting, asynchronous = loop.run_until_complete(begin())
+    unseen = pool.submit(abs, -3)
+    closing = threading.Thread(target=pool.shutdown)
+    if end == "at_exit":
+        closing.start()
+        support.wait_until(lambda: core.closed is not None)
+    if closed:
+        loop.close()
+    core.at_exit(False) if end == "at_exit" else core.dropped()
+    for future in (running, waiting, unseen):
+        with pytest.raises(PoolBroken, match="the event loop that carried the pool has ended"):
+            future.result(30)
+    assert asynchronous.done() is not closed
+    assert closed or isinstance(asynchronous.exception(), PoolBroken)
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        pool.submit(abs, -4)
+    pool.shutdown()
+    if end == "at_exit":
+        closing.join(30)
+        assert not closing.is_alive()
+    loop.close()

@@ -46,9 +46,9 @@ def test_quiet_path() -> None:
         async with Pool(1, lazy_create=True) as pool:
             engine = pool._core.engine
             first = pool.run_async(abs, -1)
-            assert (engine.scheduler.held, len(engine._inbox)) == (1, 0)
+            assert (engine.scheduler.held, len(engine.inbox)) == (1, 0)
             second = pool.run_async(abs, -2)
-            assert len(engine._inbox) == 1
+            assert len(engine.inbox) == 1
             assert await asyncio.gather(first, second) == [1, 2]
 
     asyncio.run(asyncio.wait_for(main(), 30))
@@ -240,7 +240,7 @@ def test_nothing_is_said_to_a_worker_that_is_going(tmp_path: Path) -> None:
             behind = pool.run_async(abs, -1)
             try:
                 async with asyncio.timeout(10):
-                    while core.engine._inbox or core.functions.forgotten:
+                    while core.engine.inbox or core.functions.forgotten:
                         await asyncio.sleep(0.01)
             finally:
                 gate.touch()

@@ -102,8 +102,8 @@ class AsyncCall(Call):
 
 
 def settle(future: AsyncTaskFuture, value: Any, error: BaseException | None) -> None:
-    """Give an asyncio future its outcome, unless it has one."""
-    if future.done():
+    """Give an asyncio future its outcome, unless it has one or its loop is closed."""
+    if future.done() or future.get_loop().is_closed():
         return
     if error is None:
         future.set_result(value)

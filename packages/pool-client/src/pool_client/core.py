@@ -305,7 +305,7 @@ class Core:
         """The interpreter exits: finish, then end. After a Ctrl-C nothing more is begun."""
         engine = self.engine
         if engine is None or (self._thread is None and not engine.loop.is_running()):
-            self._sweep()
+            self._strand()
             return
         if not interrupted:
             with contextlib.suppress(RuntimeError):
@@ -324,14 +324,26 @@ class Core:
         let_go()
         while not wait((done,), _LOOK).done:
             if self._thread is None and not engine.loop.is_running():
-                self._sweep()
+                self._strand()
                 return
         done.result()
 
     def _sweep(self) -> None:
-        """The loop that carried the engine is gone: end the processes, remove the files."""
+        """Without the engine's loop: end the processes, remove the files."""
         if self.engine is not None:
             self.engine.fleet.sweep()
+
+    def _strand(self) -> None:
+        """The loop that carried the engine is gone: end what it left; nobody waits for it."""
+        self._sweep()
+        with self._lock:
+            if self._refusal in (None, _NOBODY):
+                self._refusal = AFTER_SHUTDOWN
+            self.closed = self.closed or _awaited()
+            if not self.closed.done():
+                self.closed.set_result(None)
+        if self.engine is not None:
+            self.engine.fleet.strand()
 
     def after_fork(self) -> None:
         """In a forked child: close the copies of the descriptors, refuse to work."""
@@ -351,7 +363,7 @@ class Core:
         """The pool's last reference is gone: end in the background."""
         if self._refusal in (None, _NOBODY) and self.engine is not None:
             if self._thread is None and not self.engine.loop.is_running():
-                self._sweep()
+                self._strand()
             else:
                 self.close()
 

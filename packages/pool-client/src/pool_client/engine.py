@@ -91,7 +91,7 @@ class Engine:
         self.fleet = Fleet(self)
         self._links: dict[int, Link] = {}
         self._background: set[asyncio.Task[None]] = set()
-        self._inbox: deque[Any] = deque()
+        self.inbox: deque[Any] = deque()
         #: Futures whose results nobody wants any more.
         self._unwanted: deque[object] = deque()
         self._woken = False
@@ -117,11 +117,11 @@ class Engine:
         Raises RuntimeError when the engine has ended. A task that comes while it ends fails.
         """
         here = threading.get_ident() == self.thread
-        if here and not self._inbox and isinstance(task, Task) and self._send_lone(task):
+        if here and not self.inbox and isinstance(task, Task) and self._send_lone(task):
             return
         # In this order, as `_drain` clears the flag before it looks into the inbox: if the flag is
         # set here, that look is still to come and finds the task; else we ask for another.
-        self._inbox.append(task)
+        self.inbox.append(task)
         if not self._woken:
             wake = self.loop.call_soon if here else self.loop.call_soon_threadsafe
             try:
@@ -136,7 +136,7 @@ class Engine:
                 raise
         if self.ended:
             with contextlib.suppress(ValueError):  # the last look into the inbox has found it
-                self._inbox.remove(task)
+                self.inbox.remove(task)
                 raise RuntimeError(AFTER_SHUTDOWN)
 
     def _send_lone(self, task: Task) -> bool:
@@ -168,7 +168,7 @@ class Engine:
 
     def _drain(self) -> None:
         self._woken = False
-        inbox = self._inbox
+        inbox = self.inbox
         if len(inbox) == 1 and isinstance(inbox[0], Task) and self._send_lone(inbox[0]):
             inbox.popleft()
             return

@@ -375,6 +375,18 @@ class Fleet:
         for runner in self.runners:
             runner.abandon()
 
+    def strand(self) -> None:
+        """The loop has ended under the pool: whoever waits is told so. From any thread."""
+        error = PoolBroken("the event loop that carried the pool has ended")
+        engine = self.engine
+        engine.leaving = engine.ended = True
+        engine.ready.give_up(error)
+        engine.scheduler.break_with(error)
+        for item in engine.inbox:
+            if not callable(item):
+                item.fail(error)
+        self.creation.settle(error)
+
     def sweep(self) -> None:
         """The loop is gone, or about to go: end everything without it."""
         gone = self.engine.loop.is_closed()
