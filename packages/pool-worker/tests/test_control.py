@@ -212,7 +212,10 @@ class Refusing(Short):
         raise self.error
 
 
-def test_the_last_words_end_in_time_where_memory_lacks(bench: Bench) -> None:
+def test_the_last_words_end_in_time_where_memory_lacks(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pool_worker.shortage._LASTS", 1e9)
     bench.open()
     real = bench.link._socket
     bench.link._socket = Refusing(real)  # type: ignore[assignment]
