@@ -213,7 +213,7 @@ MAIN = "__main__"  # the pickle of a class names its module by such a string
 @pytest.mark.parametrize(
     "value",
     [
-        MAIN,
+        [MAIN, "f"],
         [MAIN, bytes(3 * LARGE)],
         [bytes(3 * LARGE), MAIN],
         [bytes(2 * LARGE), MAIN, bytes(2 * LARGE)],
@@ -239,6 +239,17 @@ def test_what_names_main_or_is_refused_goes_by_value(
     value: object, streamed: bool, cloudpickled: list[object]
 ) -> None:
     assert across(PICKLE.pack(value, streamed)) == "by value"
+    assert cloudpickled == [value]
+
+
+@pytest.mark.parametrize("name", ["f", "increment"])
+def test_the_shortest_pickles_that_name_main_are_seen(
+    name: str, monkeypatch: pytest.MonkeyPatch, cloudpickled: list[object]
+) -> None:
+    value = type(name, (), {"__module__": MAIN})
+    monkeypatch.setattr(sys.modules[MAIN], name, value, raising=False)
+    assert pickle.loads(pickle.dumps(value, 5)) is value
+    assert across(PICKLE.pack(value)) == "by value"
     assert cloudpickled == [value]
 
 
