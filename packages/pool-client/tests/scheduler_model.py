@@ -183,7 +183,7 @@ def known(nanos=MS, id=1):
 def answer(scheduler, one, now=0, nanos=MS, count=None):
     """Let a worker answer what it holds, and tell the tasks, as the engine does."""
     answers = [result(id, nanos) for id in list(one.tasks)[:count]]
-    for task, outcome in scheduler.results(one, answers, now):
+    for task, outcome in zip(*scheduler.results(one, answers, now), strict=True):
         task.resolve(outcome)
 
 

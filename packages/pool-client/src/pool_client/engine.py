@@ -302,10 +302,10 @@ class Engine:
         if self._asked:
             self._polling.answered(now - self._asked)
             self._asked = 0
-        answered = self.scheduler.results(worker, messages, now)
+        answered, answers = self.scheduler.results(worker, messages, now)
         if self.scheduler.waiting or self._drained is not None:
             self.pump()
-        for task, result in answered:
+        for task, result in zip(answered, answers, strict=True):
             task.resolve(result)
         if self._memory.kept and not self._tidying:
             self._tidying = True
@@ -347,7 +347,8 @@ class Engine:
         except RemoteProtocolError:
             return False
         if results:
-            for task, result in self.scheduler.results(worker, results, time.monotonic_ns()):
+            answered = self.scheduler.results(worker, results, time.monotonic_ns())
+            for task, result in zip(*answered, strict=True):
                 task.resolve(result)
         return True
 

@@ -63,7 +63,7 @@ class Pool:
 
     def answer(self, one, now=0, count=None):
         answers = [result(id) for id in list(one.tasks)[:count]]
-        for task, outcome in self.scheduler.results(one, answers, now):
+        for task, outcome in zip(*self.scheduler.results(one, answers, now), strict=True):
             task.resolve(outcome)
 
     def actions(self, kind):

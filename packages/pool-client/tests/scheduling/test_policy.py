@@ -1,5 +1,7 @@
 """The arithmetic of the scheduler: what it must keep to, whatever its constants are."""
 
+import math
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -124,24 +126,19 @@ def test_the_target_covers_the_round_trip_and_grows_with_it(shorter, longer):
     assert policy.target(longer, shorter) <= max(policy.CEILING_NS, 2 * shorter)
 
 
-@given(NANOS, NANOS, MEANS, st.none() | st.integers(1, 1000))
-def test_an_empty_worker_has_room_for_anything(work, goal, mean, qsize):
-    assert policy.room(0, work, goal, mean, qsize)
+@given(NANOS, MEANS, st.integers(1, 1000))
+def test_a_given_qsize_is_kept_to_whatever_the_work(goal, mean, qsize):
+    assert policy.limits(goal, mean, qsize) == (qsize, math.inf)
 
 
-@given(st.integers(1, 10_000), NANOS, NANOS, MEANS, st.integers(1, 1000))
-def test_a_given_qsize_is_kept_to(count, work, goal, mean, qsize):
-    assert policy.room(count, work, goal, mean, qsize) == (count < qsize)
-
-
-def test_nothing_queues_behind_a_function_of_unknown_length():
-    assert not policy.room(1, 0.0, 1e9, None, None)
+@given(NANOS)
+def test_nothing_queues_behind_a_function_of_unknown_length(goal):
+    assert policy.limits(goal, None, None)[0] == 1
 
 
 def test_adaptive_room_ends_with_the_work_and_with_the_count():
-    assert policy.room(1, 10.0, 100.0, 5.0, None)
-    assert not policy.room(1, 100.0, 100.0, 5.0, None)
-    assert not policy.room(policy.MAX_TASKS, 0.0, 100.0, 0.0, None)
+    assert policy.limits(100.0, 5.0, None) == (policy.MAX_TASKS, 100.0)
+    assert policy.limits(100.0, 0.0, None) == (policy.MAX_TASKS, 100.0)
 
 
 @given(MEANS, COUNTS, COUNTS)

@@ -44,7 +44,7 @@ def test_a_task_goes_to_an_idle_worker_and_comes_back():
     assert (scheduler.waiting, scheduler.held, scheduler.finished) == (1, 0, False)
     assert scheduler.assign(0) == [(one, [task])]
     assert (scheduler.waiting, scheduler.held, scheduler.finished) == (0, 1, False)
-    [(answered, _)] = scheduler.results(one, [result(task.id)], MS)
+    [answered], _ = scheduler.results(one, [result(task.id)], MS)
     assert answered is task
     assert scheduler.finished
     assert (scheduler.counts.submitted, scheduler.counts.completed, one.done) == (1, 1, 1)
@@ -62,10 +62,10 @@ def test_parts_of_a_result_come_ahead_of_it():
     scheduler.submit([task])
     scheduler.assign(0)
     answers = [part(task.id, 0), part(task.id, 2, b"more"), part(task.id, 0)]
-    assert scheduler.results(one, answers, MS) == []
+    assert scheduler.results(one, answers, MS) == ([], [])
     assert task.parts == [(0, b"values"), (2, b"more"), (0, b"values")]
     assert (scheduler.held, scheduler.counts.completed, one.done) == (1, 0, 0)
-    [(answered, _)] = scheduler.results(one, [part(task.id, 3), result(task.id)], 2 * MS)
+    [answered], _ = scheduler.results(one, [part(task.id, 3), result(task.id)], 2 * MS)
     assert answered is task
     assert len(task.parts) == 4
     assert (scheduler.held, one.done, unaccounted(scheduler)) == (0, 5, 0)
@@ -77,9 +77,9 @@ def test_parts_that_are_nobodys_are_dropped():
     scheduler.submit([task])
     scheduler.assign(0)
     short = Result(RESULT, ResultFlag.PART, 0, 0, b"short", ())
-    assert scheduler.results(one, [part(task.id + 1, 0), short], MS) == []
+    assert scheduler.results(one, [part(task.id + 1, 0), short], MS) == ([], [])
     answer(scheduler, one)
-    assert scheduler.results(one, [part(task.id, 0)], MS) == []
+    assert scheduler.results(one, [part(task.id, 0)], MS) == ([], [])
     assert task.parts == []
 
 
@@ -88,11 +88,11 @@ def test_unknown_and_repeated_answers_are_dropped():
     scheduler.submit([single(function())])
     scheduler.assign(0)
     [id] = one.tasks
-    assert scheduler.results(one, [result(777)], 0) == []
-    assert len(scheduler.results(one, [result(id), result(id)], 0)) == 1
-    assert scheduler.results(one, [result(id)], 0) == []
+    assert scheduler.results(one, [result(777)], 0) == ([], [])
+    assert len(scheduler.results(one, [result(id), result(id)], 0)[0]) == 1
+    assert scheduler.results(one, [result(id)], 0) == ([], [])
     assert (scheduler.held, scheduler.counts.completed) == (0, 1)
-    assert scheduler.results(one, [], 0) == []
+    assert scheduler.results(one, [], 0) == ([], [])
 
 
 def test_a_chunks_service_time_is_shared_by_its_calls():
@@ -113,7 +113,7 @@ def test_each_function_is_timed_by_its_own_calls():
     scheduler.assign(0)
     nanos = [1000, 9000, MS, 1000]
     answers = [result(task.id, nanos) for task, nanos in zip(tasks, nanos, strict=True)]
-    assert len(scheduler.results(one, answers, MS)) == 4
+    assert len(scheduler.results(one, answers, MS)[0]) == 4
     assert short.estimate.mean == pytest.approx(1000)
     assert long.estimate.mean > 10_000
     assert one.busy == sum(nanos)
@@ -688,7 +688,7 @@ def test_a_broken_pool_fails_everything_once():
     assert scheduler.finished
     scheduler.tick(100 * SECOND)
     assert not scheduler.needs_tick
-    assert scheduler.results(one, [result(task.id) for task in tasks], SECOND) == []
+    assert scheduler.results(one, [result(task.id) for task in tasks], SECOND) == ([], [])
     scheduler.lost(one, lost(one), 0)
 
 

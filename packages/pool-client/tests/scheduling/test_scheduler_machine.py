@@ -193,11 +193,11 @@ class SchedulerMachine(RuleBasedStateMachine):
         answers, process.answers = process.answers[:count], process.answers[count:]
         process.delivered += answers
         held = dict(process.record.tasks)
-        answered = self.scheduler.results(process.record, answers, self.now)
-        assert [task for task, _ in answered] == [
-            held[answer.id] for answer in answers if answer.id in held
-        ]
-        for task, answer in answered:
+        expected = [answer for answer in answers if answer.id in held]
+        tasks, taken = self.scheduler.results(process.record, answers, self.now)
+        assert tasks == [held[answer.id] for answer in expected]
+        assert taken == expected
+        for task, answer in zip(tasks, taken, strict=True):
             task.resolve(answer)
 
     def pick(self, data, processes: list[Process]) -> Process:
@@ -361,7 +361,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         process = self.pick(data, self.some(lambda p: p.delivered))
         again = data.draw(st.sampled_from(process.delivered))
         answers = [again, result(id + 10**9), again]
-        assert self.scheduler.results(process.record, answers, self.now) == []
+        assert self.scheduler.results(process.record, answers, self.now) == ([], [])
         self.pump()
 
     # -- the supervisors

@@ -7,7 +7,8 @@ message is ever a pickle, so reading one runs no code of the peer's.
 import dataclasses
 import json
 import struct
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
+from typing import Any
 
 from pool_protocol.errors import RemoteProtocolError
 from pool_protocol.frames import LARGE, Buffer, Frame, FrameDecoder, Packed, encode
@@ -51,16 +52,19 @@ def encode_control(message: Control, limit: int | None = None) -> list[Buffer]:
 _new = tuple.__new__
 
 
-def decode(frames: Sequence[Frame], kinds: Collection[int]) -> list[Message]:
-    """The messages in ``frames``, of which ``kinds`` are the kinds.
+def decode(frames: list[Frame], kinds: Collection[int]) -> list[Message]:
+    """The messages in ``frames``, of which ``kinds`` are the kinds; they may take their places.
 
     Raises RemoteProtocolError for anything that is not a message.
     """
-    if len(kinds) == 1:
-        if RESULT in kinds:
-            return [_new(Result, frame) for frame in frames]
-        if TASK in kinds:
-            return [_new(Task, frame) for frame in frames]
+    if len(kinds) == 1 and (RESULT in kinds or TASK in kinds):
+        # Each frame goes as its message comes: the garbage collector comes when there are many more
+        # objects than before, and there may be thousands of these.
+        cls: Any = Result if RESULT in kinds else Task
+        messages: list[Any] = frames
+        for index, frame in enumerate(frames):
+            messages[index] = _new(cls, frame)
+        return messages
     return list(map(_decode_any, frames))
 
 

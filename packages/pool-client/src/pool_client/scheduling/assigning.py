@@ -4,7 +4,7 @@ The rules and figures are in `policy`; this moves tasks from the backlog to work
 """
 
 from pool_client.scheduling.backlog import Backlog
-from pool_client.scheduling.policy import MAX_TASKS, TINY_NS, batch_limit, byte_limits, room
+from pool_client.scheduling.policy import MAX_TASKS, TINY_NS, batch_limit, byte_limits, limits
 from pool_client.scheduling.roster import Roster
 from pool_client.scheduling.tasks import Action, Counts, Function, RetireWorker, Task, Worker
 from pool_client.scheduling.watching import Watching
@@ -119,14 +119,16 @@ class Assigning:
         count = len(held)
         function: Function | None = None
         mean: float | None = None
+        most_tasks, most_work = 0, 0.0
         sent = worker.sent
         while queue and len(batch) < limit:
             task = queue[0]
             if task.function is not function:
                 function = task.function
                 mean = function.estimate.mean
+                most_tasks, most_work = limits(goal, mean, qsize)
             size = task.nbytes
-            if count and not room(count, work, goal, mean, qsize):
+            if count and (count >= most_tasks or work >= most_work):
                 break
             if count and (size > largest or nbytes + size > most):
                 break

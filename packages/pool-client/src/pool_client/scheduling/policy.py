@@ -6,6 +6,8 @@ nothing may queue behind them. What tells them apart is measured: the service ti
 and the round trip of a worker.
 """
 
+from math import inf
+
 #: At least this much work is kept in a busy worker's hands, in ns: below it, the cost of a write
 #: and of waking up a process shows.
 FLOOR_NS = 1_000_000
@@ -116,13 +118,15 @@ def target(mean: float, least: float) -> float:
     return goal if goal < ceiling else ceiling
 
 
-def room(count: int, work: float, goal: float, mean: float | None, qsize: int | None) -> bool:
-    """May a worker with ``count`` tasks and ``work`` ns in hand take one more of ``mean`` ns?"""
-    if not count:
-        return True
+def limits(goal: float, mean: float | None, qsize: int | None) -> tuple[int, float]:
+    """How many tasks, and how much work in ns, a worker may hold and still get one of ``mean`` ns.
+
+    Below both of them it gets one more. A worker that holds nothing gets one in any case.
+    """
     if qsize is not None:
-        return count < qsize
-    return mean is not None and work < goal and count < MAX_TASKS
+        return qsize, inf
+    # Nothing queues behind a running task if nobody knows how long it takes.
+    return (1, goal) if mean is None else (MAX_TASKS, goal)
 
 
 def byte_limits(delay: float) -> tuple[float, float]:

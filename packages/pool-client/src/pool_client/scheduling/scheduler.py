@@ -132,14 +132,17 @@ class Scheduler:
 
     def results(
         self, worker: Worker, results: Sequence[Result], now: int
-    ) -> list[tuple[Task, Result]]:
-        """Answers of a worker, with the tasks that they answer; unknown ones are dropped."""
+    ) -> tuple[list[Task], list[Result]]:
+        """The tasks that a worker has answered, and its answers; unknown ones are dropped.
+
+        Two lists, not one of pairs: these would be thousands of objects for the garbage collector.
+        """
         take = worker.tasks.pop
-        answered: list[tuple[Task, Result]] = []
-        append = answered.append
+        answered: list[Task] = []
+        answers: list[Result] = []
         over = self._watching.over
         busy = spent = worker.busy
-        work = worker.work
+        work, nbytes = worker.work, worker.nbytes
         last = items = done = 0
         function: Function | None = None
         for result in results:
@@ -154,16 +157,18 @@ class Scheduler:
                     function.estimate.add(busy - spent, items)
                 function, spent, items = task.function, busy, 0
             busy += nanos
-            items += task.items
-            done += task.items
+            calls = task.items
+            items += calls
+            done += calls
             work -= task.cost
-            worker.nbytes -= task.nbytes
+            nbytes -= task.nbytes
             if task.flags & _TIMED:
                 over(worker.host, task, now)
-            append((task, result))
+            answered.append(task)
+            answers.append(result)
         if function is not None:
             function.estimate.add(busy - spent, items)
-        worker.work = work
+        worker.work, worker.nbytes = work, nbytes
         worker.done += done
         count = len(answered)
         self._roster.held -= count
@@ -173,7 +178,7 @@ class Scheduler:
         worker.last_heard = now
         worker.round_trip.received(last, now, busy, worker.host.delay)
         self._roster.settle(worker)
-        return answered
+        return answered, answers
 
     # -- assigning
 
