@@ -14,6 +14,7 @@ import support
 
 from pool_client import Pool, PoolBroken
 from pool_client import core as core_module
+from pool_client.calls import AsyncCall, RemoteAsyncCall
 
 
 def test_working_after_shutdown() -> None:
@@ -261,6 +262,27 @@ def test_dropped_pool() -> None:
     support.wait_until(lambda: core.closed is not None and core.closed.done())
     core.join()
     assert not support.is_alive(pid)
+
+
+def test_a_call_belongs_to_the_loop_that_runs() -> None:
+    """Not to the engine's, where that stands still in the same thread."""
+    carrying, other = asyncio.new_event_loop(), asyncio.new_event_loop()
+    pool = Pool(1, lazy_create=True)
+
+    async def made() -> AsyncCall:
+        return pool._core.async_call()
+
+    try:
+        carrying.run_until_complete(pool.__aenter__())
+        near, far = carrying.run_until_complete(made()), other.run_until_complete(made())
+        assert (type(near), near.get_loop()) == (AsyncCall, carrying)
+        assert (type(far), far.get_loop()) == (RemoteAsyncCall, other)
+        with pytest.raises(RuntimeError, match="needs a running event loop"):
+            pool._core.async_call()
+    finally:
+        carrying.run_until_complete(pool.__aexit__(None, None, None))
+        carrying.close()
+        other.close()
 
 
 class Interrupting:

@@ -8,21 +8,26 @@ from collections.abc import Sequence
 from concurrent.futures import CancelledError
 from typing import Any
 
-from pool_client.futures import AsyncTaskFuture
+from pool_client.futures import AsyncTaskFuture, TaskFuture
 from pool_client.outcomes import unpack_error, unpack_value, unreadable
-from pool_client.scheduling.tasks import Function, Task, Terms
+from pool_client.scheduling.tasks import TASK_FIELDS, Function, Task, Terms
 from pool_protocol import Payload, Serializer
 from pool_protocol.messages import Result
 
+#: The function of a call that is over.
+_GONE = Function(0, "", b"", False)
+
 
 class Call(Task):
-    """A call whose outcome goes to a future."""
+    """A call that is its own future: one object for both, as the garbage collector walks them all.
 
-    __slots__ = ("future", "serializer")
+    Whoever keeps the future of a call that is over keeps neither its arguments nor its function.
+    """
 
-    def __init__(
+    serializer: Serializer
+
+    def prepare(
         self,
-        future: Any,
         serializer: Serializer,
         function: Function,
         flags: int,
@@ -30,8 +35,8 @@ class Call(Task):
         nbytes: int,
         terms: Terms,
     ) -> None:
+        """What is to be sent; before that it is a future and nothing else."""
         # What the base class sets is set here: this runs for every task.
-        self.future = future
         self.serializer = serializer
         self.function = function
         self.flags = flags
@@ -43,62 +48,86 @@ class Call(Task):
         self.id = 0
         self.cost = 0.0
 
-    def start(self) -> bool:
-        """A future that runs already is being tried again."""
-        started: bool = self.future.set_running_or_notify_cancel()
-        return started
-
     def resolve(self, result: Result) -> None:
         """Bring the outcome to the future."""
         if result[1]:
-            self.deliver(None, unpack_error(result[4], self.serializer))
+            self.fail(unpack_error(result[4], self.serializer))
             return
         try:
             value = self.serializer.unpack(result[4], result[5])
         except BaseException as error:  # user code: __setstate__ and reducers may raise anything
             # Not tried again for a better text: that might succeed, and nobody would be told.
-            self.deliver(None, unreadable(error))
+            self.fail(unreadable(error))
             return
+        self._let_go()
         self.deliver(value, None)
 
     def fail(self, error: BaseException) -> None:
-        """Bring an error of the pool's to the future."""
+        """Bring an error to the future."""
+        self._let_go()
         self.deliver(None, error)
 
     def deliver(self, value: Any, error: BaseException | None) -> None:
-        """Settle a `TaskFuture`."""
+        """Settle the future, unless somebody has cancelled it."""
+        raise NotImplementedError
+
+    def _let_go(self) -> None:
+        self.function, self.payload = _GONE, b""
+
+
+class SubmittedCall(TaskFuture, Call):
+    """A call of `submit`."""
+
+    __slots__ = (*TASK_FIELDS, "serializer")
+
+    def start(self) -> bool:
+        """A call that runs already is being tried again."""
+        if self.set_running_or_notify_cancel():
+            return True
+        self._let_go()
+        return False
+
+    def deliver(self, value: Any, error: BaseException | None) -> None:
+        """An error that says so cancels it, if it is not too late for that."""
         if error is None:
-            self.future.set_result(value)
-        elif not isinstance(error, CancelledError) or not self.future.cancel():
-            self.future.set_exception(error)
+            self.set_result(value)
+        elif not isinstance(error, CancelledError) or not self.cancel():
+            self.set_exception(error)
 
 
-class AsyncCall(Call):
-    """A call whose outcome goes to an asyncio future on the engine's own loop."""
+class AsyncCall(AsyncTaskFuture, Call):
+    """A call of `run_async` on the engine's own loop."""
 
-    __slots__ = ()
+    __slots__ = (*TASK_FIELDS, "serializer")
 
     def resolve(self, result: Result) -> None:
         """The usual case first: a good result, somebody waiting."""
         _, flags, _, _, payload, buffers = result
-        future = self.future
-        if flags or buffers or future.done():
+        if flags or buffers:
             super().resolve(result)
             return
         try:
             value = self.serializer.loads(payload)
         except BaseException as error:
-            self.deliver(None, unreadable(error))
-        else:
-            future.set_result(value)
+            self.fail(unreadable(error))
+            return
+        self.function = _GONE
+        self.payload = b""
+        try:  # noqa: SIM105 - a context manager for every task takes longer
+            self.set_result(value)
+        except asyncio.InvalidStateError:
+            pass  # somebody has cancelled it
 
     def start(self) -> bool:
         """A cancelled future's task is not sent."""
-        return not self.future.cancelled()
+        if not self.cancelled():
+            return True
+        self._let_go()
+        return False
 
     def deliver(self, value: Any, error: BaseException | None) -> None:
-        """Settle the future, unless somebody has cancelled it."""
-        settle(self.future, value, error)
+        """At once, as this is the loop's thread."""
+        settle(self, value, error)
 
 
 def settle(future: AsyncTaskFuture, value: Any, error: BaseException | None) -> None:
@@ -152,26 +181,26 @@ class Mailbox:
             settle(*outcomes.popleft())
 
 
-class RemoteAsyncCall(Call):
-    """A call whose outcome goes to an asyncio future on another loop than the engine's."""
+class RemoteAsyncCall(AsyncCall):
+    """A call of `run_async` on another loop than the engine's."""
 
     __slots__ = ("mailbox",)
 
     mailbox: Mailbox
 
-    def start(self) -> bool:
-        """A cancelled future's task is not sent."""
-        return not self.future.cancelled()
+    def resolve(self, result: Result) -> None:
+        """Nothing here may look at the future, which belongs to another thread."""
+        Call.resolve(self, result)
 
     def deliver(self, value: Any, error: BaseException | None) -> None:
         """Post the outcome."""
-        self.mailbox.put(self.future, value, error)
+        self.mailbox.put(self, value, error)
 
 
 class PinnedCall(Task):
     """One worker's part of a broadcast; it stays with its slot when the worker is replaced."""
 
-    __slots__ = ("broadcast", "index")
+    __slots__ = (*TASK_FIELDS, "broadcast", "index")
 
     pinned = True
 

@@ -13,7 +13,7 @@ from typing import Any
 from pool_client.mapping.seam import ChunkResult
 from pool_client.outcomes import unpack_error, unreadable
 from pool_client.packing import check_size, with_limit
-from pool_client.scheduling.tasks import Function, Task, Terms
+from pool_client.scheduling.tasks import TASK_FIELDS, Function, Task, Terms
 from pool_protocol import (
     Buffer,
     FrameTooLarge,
@@ -280,7 +280,7 @@ class _Patchy(Exception):
 class ChunkTask(Task):
     """The calls for items ``start`` to ``stop`` of a chunk."""
 
-    __slots__ = ("chunk", "parts", "start_index", "stop_index")
+    __slots__ = (*TASK_FIELDS, "chunk", "parts", "start_index", "stop_index")
 
     def __init__(self, chunk: Chunk, start: int, stop: int, flags: int, payload: Payload) -> None:
         super().__init__(chunk.function, flags, payload, payload_size(payload), chunk.terms)

@@ -12,7 +12,14 @@ import weakref
 from concurrent.futures import Future, wait
 from typing import Any
 
-from pool_client.calls import AsyncCall, Call, Mailbox, RemoteAsyncCall
+from pool_client.calls import (
+    AsyncCall,
+    BroadcastCall,
+    Call,
+    Mailbox,
+    RemoteAsyncCall,
+    SubmittedCall,
+)
 from pool_client.engine import AFTER_SHUTDOWN, Engine
 from pool_client.exits import forget, register
 from pool_client.functions import FunctionTable
@@ -164,65 +171,65 @@ class Core:
     def submit(self, func: Any, args: Any, kwargs: Any, terms: Terms) -> TaskFuture:
         """Queue a call. What cannot be packed fails the future."""
         engine = self.working()
-        future = TaskFuture()
-        future.engine_thread = engine.thread
+        call = SubmittedCall()
+        call.engine_thread = engine.thread
         try:
-            task = self._call(Call, future, func, args, kwargs, terms)
+            self._prepare(call, func, args, kwargs, terms)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
             _check_callable(func)
-            future.set_exception(error)
-            return future
-        engine.submit(task)
-        return future
+            call.set_exception(error)
+        else:
+            engine.submit(call)
+        return call
 
     def submit_async(self, func: Any, args: Any, kwargs: Any, terms: Terms) -> AsyncTaskFuture:
         """Queue a call for the running loop."""
-        engine = self.working()
+        call = self.async_call()
         try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            raise RuntimeError(
-                "run_async() needs a running event loop, and there is none in this thread; "
-                "use run() or submit() here"
-            ) from None
-        future = AsyncTaskFuture(loop=loop)
-        future.engine = engine
-        kind = AsyncCall if loop is engine.loop else RemoteAsyncCall
-        try:
-            task = self._call(kind, future, func, args, kwargs, terms)
+            self._prepare(call, func, args, kwargs, terms)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
             _check_callable(func)
-            future.set_exception(error)
-            return future
-        if isinstance(task, RemoteAsyncCall):
-            task.mailbox = self._mailbox(loop)
-        engine.submit(task)
-        return future
+            call.set_exception(error)
+        else:
+            call.engine.submit(call)
+        return call
 
-    def _call(
-        self, kind: type[Call], future: Any, func: Any, args: Any, kwargs: Any, terms: Terms
-    ) -> Call:
+    def async_call(self) -> AsyncCall:
+        """A call for the running loop, still to be prepared."""
+        engine = self.working()
+        call: AsyncCall
+        if engine.thread == threading.get_ident() and engine.loop.is_running():
+            # Without asking for the running loop: that is a system call on Python 3.11.
+            call = AsyncCall(loop=engine.loop)
+        else:
+            try:
+                loop = asyncio.get_running_loop()
+            except RuntimeError:
+                raise RuntimeError(
+                    "run_async() needs a running event loop, and there is none in this thread; "
+                    "use run() or submit() here"
+                ) from None
+            call = RemoteAsyncCall(loop=loop)
+            call.mailbox = self._mailbox(loop)
+        call.engine = engine
+        return call
+
+    def broadcast(self, call: Call, func: Any, args: Any, kwargs: Any, terms: Terms) -> None:
+        """Queue a call for every worker; its outcome is the list of theirs."""
+        engine = self.working()
+        self._prepare(call, func, args, kwargs, terms)
+        engine.submit(BroadcastCall(call))
+
+    def _prepare(self, call: Call, func: Any, args: Any, kwargs: Any, terms: Terms) -> None:
         function = self.functions.get(func)
         payload, flags, nbytes = pack_call(
             self.serializer, function, args, kwargs, terms.timeout, self.options.max_message
         )
-        return kind(future, self.serializer, function, flags, payload, nbytes, terms)
-
-    def broadcast_model(self, future: Any, func: Any, args: Any, kwargs: Any, terms: Terms) -> Call:
-        """The call that ``run_on_all`` makes on every worker; its outcome goes to ``future``."""
-        engine = self.working()
-        if isinstance(future, TaskFuture):
-            return self._call(Call, future, func, args, kwargs, terms)
-        loop = asyncio.get_running_loop()
-        kind = AsyncCall if loop is engine.loop else RemoteAsyncCall
-        task = self._call(kind, future, func, args, kwargs, terms)
-        if isinstance(task, RemoteAsyncCall):
-            task.mailbox = self._mailbox(loop)
-        return task
+        call.prepare(self.serializer, function, flags, payload, nbytes, terms)
 
     def _mailbox(self, loop: asyncio.AbstractEventLoop) -> Mailbox:
         mailbox = self._mailboxes.get(loop)

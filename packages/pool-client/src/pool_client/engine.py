@@ -266,8 +266,7 @@ class Engine:
         if not unwanted:
             return
         for worker in self.scheduler.workers.values():
-            held = worker.tasks.values()
-            ids = [task.id for task in held if getattr(task, "future", None) in unwanted]
+            ids = [task.id for task in worker.tasks.values() if task in unwanted]
             self._tell(worker, *map(Cancel, ids))
 
     def keep(self, task: "asyncio.Task[None]") -> None:

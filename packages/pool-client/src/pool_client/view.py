@@ -1,10 +1,9 @@
 """The methods by which work is given to a pool; ``Pool`` and ``options(…)`` share them."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
-from pool_client.calls import BroadcastCall
+from pool_client.calls import SubmittedCall
 from pool_client.core import Core
 from pool_client.futures import AsyncTaskFuture, TaskFuture
 from pool_client.mapper import start_map, start_map_async
@@ -131,25 +130,19 @@ class View:
         `run` does.
         """
         self._core.must_not_block("run_on_all")
-        future = TaskFuture()
-        self._broadcast(future, func, args, kwargs)
-        results: list[Any] = future.result()
+        call = SubmittedCall()
+        self._core.broadcast(call, func, args, kwargs, self._terms)
+        results: list[Any] = call.result()
         return results
 
     async def run_on_all_async(
         self, func: Callable[..., Any], /, *args: Any, **kwargs: Any
     ) -> list[Any]:
         """As `run_on_all`, awaited."""
-        future = AsyncTaskFuture(loop=asyncio.get_running_loop())
-        self._broadcast(future, func, args, kwargs)
-        results: list[Any] = await future
+        call = self._core.async_call()
+        self._core.broadcast(call, func, args, kwargs, self._terms)
+        results: list[Any] = await call
         return results
-
-    def _broadcast(self, future: Any, func: Any, args: Any, kwargs: Any) -> None:
-        core = self._core
-        engine = core.working()
-        model = core.broadcast_model(future, func, args, kwargs, self._terms)
-        engine.submit(BroadcastCall(model))
 
     # -- terms
 

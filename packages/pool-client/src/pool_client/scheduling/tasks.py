@@ -44,20 +44,25 @@ class Terms:
     """Seconds of running, for each call."""
 
 
+#: What a task consists of, for the slots of its subclasses. `Task` has none: some of them are
+#: futures too, and of all the bases of a class only one may have slots.
+TASK_FIELDS = (
+    *("attempts", "cost", "flags", "function", "id", "items", "nbytes", "payload", "terms"),
+)
+
+
 class Task:
     """One message to a worker. Subclasses say where its outcome goes."""
 
-    __slots__ = (
-        "attempts",
-        "cost",
-        "flags",
-        "function",
-        "id",
-        "items",
-        "nbytes",
-        "payload",
-        "terms",
-    )
+    function: Function
+    flags: int
+    payload: Payload
+    nbytes: int
+    terms: Terms
+    items: int
+    attempts: int
+    id: int
+    cost: float
 
     #: True for a task that stays with its slot when the worker is replaced.
     pinned = False
