@@ -47,7 +47,15 @@ class Terms:
 #: What a task consists of, for the slots of its subclasses. `Task` has none: some of them are
 #: futures too, and of all the bases of a class only one may have slots.
 TASK_FIELDS = (
-    *("attempts", "cost", "flags", "function", "id", "items", "nbytes", "payload", "terms"),
+    "attempts",
+    "cost",
+    "flags",
+    "function",
+    "id",
+    "items",
+    "nbytes",
+    "payload",
+    "terms",
 )
 
 
