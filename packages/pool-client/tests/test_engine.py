@@ -13,7 +13,6 @@ import support
 from pool_client import Pool, PoolBroken, functions
 from pool_client import engine as engine_module
 from pool_protocol.messages import Lost
-from pool_protocol.polling import Polling
 
 
 def test_submit_from_many_threads() -> None:
@@ -50,50 +49,6 @@ def test_quiet_path() -> None:
             second = pool.run_async(abs, -2)
             assert len(engine.inbox) == 1
             assert await asyncio.gather(first, second) == [1, 2]
-
-    asyncio.run(asyncio.wait_for(main(), 30))
-
-
-def test_polling_for_a_lone_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The loop stays awake for it, for a moment, if the one before came soon."""
-    polls: list[None] = []
-    monkeypatch.setattr(engine_module, "_give_way", lambda: polls.append(None))
-    gates = (tmp_path / str(number) for number in range(10))
-
-    def work(gate: Path) -> None:
-
-        time.sleep(0.001)
-        while not gate.exists():
-            time.sleep(0.001)
-
-    async def main() -> None:
-        async with Pool(1) as pool:
-            polling = pool._core.engine._polling
-
-            async def polled(nanos: int, least: int = 0) -> int:
-                """How often, if the answer does not come before it was so often."""
-                polling.answered(nanos)
-                polling._rest = 0
-                polls.clear()
-                gate = next(gates)
-                future = pool.run_async(work, gate)
-                while len(polls) < least:
-                    await asyncio.sleep(0)
-                gate.touch()
-                assert await future is None
-                return len(polls)
-
-            monkeypatch.setattr(engine_module, "POLL_NS", 60_000_000_000)
-            monkeypatch.setattr(Polling, "wanted", lambda self, nanos: False)
-            assert await polled(0, least=5) >= 5
-            assert not polling.worth(), "it took a millisecond"
-            assert await polled(10**9) == 0
-            monkeypatch.setattr(Polling, "wanted", lambda self, nanos: True)
-            assert await polled(0) == 1
-            monkeypatch.setattr(engine_module, "POLL_NS", -1)
-            assert await polled(0) == 0
-            assert polling._rest, "in vain"
-            assert not pool._core.engine._asked
 
     asyncio.run(asyncio.wait_for(main(), 30))
 
@@ -422,3 +377,53 @@ def test_a_submission_that_is_broken_off(monkeypatch: pytest.MonkeyPatch, done: 
         with pytest.raises(KeyboardInterrupt):
             pool.submit(abs, -1)
         assert pool.submit(abs, -2).result(60) == 2
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("own_loop", [True, False])
+def test_an_error_inside_breaks_the_pool(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, own_loop: bool, count: int
+) -> None:
+    """Nobody waits for what can never come; the error is told to each, and logged."""
+
+    def tear(*_: object) -> None:
+        raise KeyError("torn")
+
+    async def main(pool: Pool) -> None:
+        assert await pool.run_async(abs, -1) == 1
+        monkeypatch.setattr(pool._core.engine, "_send", tear)
+        futures = [pool.run_async(abs, -number) for number in range(count)]
+        for outcome in await asyncio.gather(*futures, return_exceptions=True):
+            assert isinstance(outcome, PoolBroken)
+            assert "an error inside the pool: KeyError: 'torn'" in str(outcome)
+            assert isinstance(outcome.__cause__, KeyError)
+        with pytest.raises(PoolBroken, match="torn"):
+            await pool.run_async(abs, -1)
+
+    async def inside() -> None:
+        async with Pool(1) as pool:
+            await main(pool)
+
+    if own_loop:
+        asyncio.run(asyncio.wait_for(inside(), 60))
+    else:
+        with Pool(1) as pool:
+            asyncio.run(main(pool))
+    assert "an error inside the pool" in caplog.messages
+
+
+def test_an_error_of_what_is_done_on_the_loop_breaks_the_pool() -> None:
+    """What came after it is not forgotten."""
+    torn = KeyError("torn")
+
+    def tear() -> None:
+        raise torn
+
+    async def main() -> None:
+        async with Pool(1) as pool:
+            pool._core.engine.submit(tear)
+            with pytest.raises(PoolBroken, match="torn") as caught:
+                await pool.run_async(abs, -1)
+            assert caught.value.__cause__ is torn
+
+    asyncio.run(asyncio.wait_for(main(), 60))

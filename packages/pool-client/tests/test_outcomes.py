@@ -7,7 +7,7 @@ import pytest
 from packing_model import Speechless, Unreadable, packed_error
 
 from pool_client.errors import RemoteException
-from pool_client.outcomes import unpack_error, unpack_value, unreadable
+from pool_client.outcomes import resolve, unpack_error, unpack_value, unreadable
 from pool_protocol import PickleType, serializer
 from pool_protocol.messages import RESULT, Result
 
@@ -36,6 +36,32 @@ class Sealed(Exception):
     """Nobody can give it a cause."""
 
     __cause__ = property(lambda self: None)  # type: ignore[assignment]
+
+
+class Receiver:
+    """A task that notes what it gets; ``stages`` names what fails."""
+
+    def __init__(self, *stages):
+        self.stages = stages
+        self.got = []
+
+    def resolve(self, result):
+        if "resolve" in self.stages:
+            raise KeyError("resolve")
+        self.got.append(result)
+
+    def fail(self, error):
+        self.got.append(error)
+        if "fail" in self.stages:
+            raise KeyError("fail")
+
+
+def test_one_result_that_cannot_be_brought_costs_the_others_nothing(caplog):
+    tasks = [Receiver(), Receiver("resolve"), Receiver("resolve", "fail"), Receiver()]
+    resolve(tasks, [1, 2, 3, 4])
+    assert (tasks[0].got, tasks[3].got) == ([1], [4])
+    assert [str(task.got) for task in tasks[1:3]] == ["[KeyError('resolve')]"] * 2
+    assert [record.exc_info[1].args for record in caplog.records] == [("resolve",)] * 2
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ goes out to them; the fleet starts and ends the hosts.
 
 import asyncio
 import contextlib
-import os
+import logging
 import sys
 import threading
 import time
@@ -20,7 +20,9 @@ from pool_client.functions import FunctionTable
 from pool_client.hosts.fleet import Fleet
 from pool_client.hosts.seat import Seat
 from pool_client.links.link import Link
+from pool_client.lone import LoneAnswer
 from pool_client.options import Options
+from pool_client.outcomes import resolve
 from pool_client.patience import Patience
 from pool_client.ready import Ready
 from pool_client.scheduling.scheduler import Scheduler
@@ -48,7 +50,8 @@ from pool_protocol.messages import (
     Retire,
     Watch,
 )
-from pool_protocol.polling import POLL_NS, Polling
+
+logger = logging.getLogger("pool_client")
 
 #: Seconds between looks at silent workers.
 _TICK = 0.01
@@ -58,9 +61,6 @@ _LOOK = 1.0
 _LEAVE = 5.0
 #: Memory for large results that was not used for so many seconds is given back.
 _KEEP_MEMORY = 5.0
-
-#: Let others have this core, if they want it.
-_give_way: Callable[[], None] = getattr(os, "sched_yield", lambda: None)
 
 #: Why a pool takes nothing any more.
 AFTER_SHUTDOWN = "cannot schedule new futures after shutdown"
@@ -99,9 +99,7 @@ class Engine:
         #: Where large results are received.
         self._memory = Areas()
         self._tidying = False
-        #: When a lone task was sent, and no answer has come yet.
-        self._asked = 0
-        self._polling = Polling()
+        self._lone = LoneAnswer(loop)
         self._drained: asyncio.Future[None] | None = None
 
     def start(self) -> None:
@@ -147,24 +145,13 @@ class Engine:
         assignments = self.scheduler.lone(task, now)
         if assignments is None:
             return False
-        for worker, tasks in assignments:
-            self._send(worker, tasks)
-            waiting, self._asked = self._asked, now
-            if not waiting and self._polling.worth():
-                self.loop.call_soon(self._poll)
+        try:
+            for worker, tasks in assignments:
+                self._send(worker, tasks)
+                self._lone.asked(now)
+        except Exception as error:
+            self._fault(error)
         return True
-
-    def _poll(self) -> None:
-        """Keep the loop awake while the answer to a lone task may come at any moment."""
-        if not self._asked:
-            return
-        now = time.monotonic_ns()
-        if now - self._asked > POLL_NS:
-            self._polling.in_vain()
-            return
-        _give_way()
-        if not self._polling.wanted(time.monotonic_ns() - now):
-            self.loop.call_soon(self._poll)
 
     def _drain(self) -> None:
         self._woken = False
@@ -182,7 +169,10 @@ class Engine:
             scheduler.submit(tasks)
             tasks = []
             if callable(item):
-                item()
+                try:
+                    item()
+                except Exception as error:
+                    self._fault(error)
             else:
                 scheduler.broadcast(item)
         scheduler.submit(tasks)
@@ -196,6 +186,12 @@ class Engine:
 
     def pump(self) -> None:
         """Send what can be sent."""
+        try:
+            self._pump()
+        except Exception as error:
+            self._fault(error)
+
+    def _pump(self) -> None:
         for worker, tasks in self.scheduler.assign(time.monotonic_ns()):
             self._send(worker, tasks)
         self._act()
@@ -298,14 +294,11 @@ class Engine:
     def answered(self, worker: Worker, messages: Any) -> None:
         """Results: first refill the worker, then deliver what it did."""
         now = time.monotonic_ns()
-        if self._asked:
-            self._polling.answered(now - self._asked)
-            self._asked = 0
+        self._lone.answered(now)
         answered, answers = self.scheduler.results(worker, messages, now)
         if self.scheduler.waiting or self._drained is not None:
             self.pump()
-        for task, result in zip(answered, answers, strict=True):
-            task.resolve(result)
+        resolve(answered, answers)
         if self._memory.kept and not self._tidying:
             self._tidying = True
             self.loop.call_later(_KEEP_MEMORY, self._tidy)
@@ -346,12 +339,18 @@ class Engine:
         except RemoteProtocolError:
             return False
         if results:
-            answered = self.scheduler.results(worker, results, time.monotonic_ns())
-            for task, result in zip(*answered, strict=True):
-                task.resolve(result)
+            resolve(*self.scheduler.results(worker, results, time.monotonic_ns()))
         return True
 
     # -- the end
+
+    def _fault(self, error: Exception) -> None:
+        """A fault of ours: whoever waits is told, as nothing else can be relied on any more."""
+        logger.error("an error inside the pool", exc_info=error)
+        if self.scheduler.broken is None:
+            broken = PoolBroken(f"an error inside the pool: {type(error).__name__}: {error}")
+            broken.__cause__ = error
+            self.break_with(broken)
 
     def break_with(self, error: BaseException) -> None:
         """The pool cannot go on: fail what it has, end the hosts."""

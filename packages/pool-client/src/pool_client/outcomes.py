@@ -1,14 +1,31 @@
 """What a worker answered, turned back into values and exceptions."""
 
+import logging
 import pickle
+from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 from pool_client.errors import RemoteException
+from pool_client.scheduling.tasks import Task
 from pool_protocol import Serializer
 from pool_protocol.errors import text_of
 from pool_protocol.messages import Result, ResultFlag
 
+logger = logging.getLogger("pool_client")
+
 _ERROR = ResultFlag.ERROR
+
+
+def resolve(tasks: Iterable[Task], results: Iterable[Result]) -> None:
+    """Bring each task its result; one that cannot be brought costs the others nothing."""
+    for task, result in zip(tasks, results, strict=True):
+        try:
+            task.resolve(result)
+        except Exception as error:
+            logger.exception("a result could not be delivered")
+            with suppress(Exception):  # it may have got that far
+                task.fail(error)
 
 
 def unpack_error(payload: Any, serializer: Serializer) -> BaseException:
