@@ -523,6 +523,67 @@ def test_nothing_of_a_map_is_a_circle(chunks: FakeChunks) -> None:
 # -- time
 
 
+def test_an_input_that_nobody_else_waits_for_is_closed(chunks: FakeChunks) -> None:
+    """The collector finds the generator in a circle, and must not take the pump with it."""
+    seen: list[object] = []
+
+    async def pausing() -> AsyncIterator[int]:
+        try:
+            yield 1
+            await asyncio.Event().wait()
+        finally:
+            seen.append("closed")
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: seen.append(context))
+        results = start(chunks, pausing())
+        assert await anext(results) == 2
+        circle: list[object] = [results]
+        circle.append(circle)
+        del results, circle
+        gc.collect()
+        while not seen:
+            await asyncio.sleep(0.001)
+
+    asyncio.run(asyncio.wait_for(main(), 30))
+    gc.collect()
+    assert seen == ["closed"]
+
+
+class EagerChunks(FakeChunks):
+    """An engine that has every result at once."""
+
+    def submit_chunk(self, items: list[Any], done: Callable[[Delivery], None]) -> FakeHandle:
+        """Run a chunk."""
+        handle = super().submit_chunk(items, done)
+        self.step()
+        return handle
+
+
+def test_others_have_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where results are always there, nothing makes the consumer wait."""
+    monkeypatch.setattr(map_async, "_TURN", 0, raising=False)
+
+    async def main() -> None:
+        turns = 0
+
+        async def others() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        task = asyncio.create_task(others())
+        async for value in start(EagerChunks(double), itertools.count(), chunksize=10):
+            if value == 20_000:
+                break
+        task.cancel()
+        assert turns > 10
+
+    asyncio.run(asyncio.wait_for(main(), 30))
+
+
 def test_timeout(hand: FakeChunks) -> None:
     """It counts from the call; what is finished still comes."""
 
@@ -579,7 +640,7 @@ def test_the_rest_of_a_dropped_map() -> None:
 
     async def main(chunks: FakeChunks) -> None:
         rests: Rests = set()
-        start(chunks, range(300), rests=rests)
+        start(chunks, range(300), rests=rests, buffersize=4)
         gc.collect()
         await asyncio.sleep(0.01)
         assert len(rests) == 1
@@ -597,7 +658,7 @@ def test_a_used_map_has_no_rest(chunks: FakeChunks) -> None:
 
     async def main() -> None:
         rests: Rests = set()
-        results = start(chunks, range(500), rests=rests)
+        results = start(chunks, range(500), rests=rests, buffersize=4)
         assert len(rests) == 1
         async with contextlib.aclosing(results):
             assert await anext(results) == 0

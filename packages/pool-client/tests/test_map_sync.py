@@ -782,7 +782,7 @@ def test_the_rest_of_a_dropped_map(threads: ThreadedChunks) -> None:
     ran: list[int] = []
     threads.func = ran.append
     rests: Rests = set()
-    start(threads, range(500), rests=rests)
+    start(threads, range(500), rests=rests, buffersize=4)
     gc.collect()
     assert len(rests) == 1
     for rest in list(rests):

@@ -126,6 +126,7 @@ class _Source:
         self._must_run = False
         self._pumping: asyncio.Task[None] | None = None
         self._values: Iterator[Any] = iter(())
+        self._turn = _now() + _TURN
         self._watched: weakref.ref[Any] | None = None
         self.reference: weakref.ref[MapGenerator] | None = None
 
@@ -169,6 +170,8 @@ class _Source:
         rows = self._request.sync_rows() if self._request.mixed else None
         pump = Pump(self._flow, self._request.columns, wait_on_loop, rows=rows)
         self._pumping = asyncio.get_running_loop().create_task(pump.run())
+        _pumps.add(self._pumping)
+        self._pumping.add_done_callback(_pumps.discard)
         # It may be cancelled before it begins.
         self._pumping.add_done_callback(lambda _: pump.give_up())
 
@@ -186,6 +189,10 @@ class _Source:
         taker = self._taker
         if length_hint(self._values):
             return self._values  # what the generator before this one left
+        if _now() > self._turn:
+            # Where results are always there, nothing else here would ever suspend.
+            await asyncio.sleep(0)
+            self._turn = _now() + _TURN
         taker.begin()
         while True:
             if self._feed is not None:
@@ -235,3 +242,9 @@ class _Source:
 
 
 _now = time.monotonic_ns
+
+#: For so long, in ns, others on the loop may wait for their turn while results are taken.
+_TURN = 10_000_000
+
+#: Pumps at work: a loop itself holds its tasks weakly, and the collector would take them.
+_pumps: set[asyncio.Task[None]] = set()

@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 
 from mapping.hand import Clock, make_flow
+from pool_client.mapping.chunking import Policy
+from pool_client.mapping.flow import Flow
 from pool_client.mapping.seam import ChunkResult
 from pool_client.mapping.taking import FEW, Failure, Raising, Taker, iterate
+from pool_client.testing import FakeChunks
 
 
 def make_taker(
@@ -247,3 +250,18 @@ def test_no_time_at_all(timeout: float) -> None:
     taker = Taker(make_flow()[0], timeout, Clock())
     with pytest.raises(TimeoutError):
         taker.seconds_left()
+
+
+def test_a_map_that_is_closed_meanwhile_has_no_error() -> None:
+    """Closing ends the inputs as well, which is nobody's error."""
+
+    class Closing(Flow):
+        @property
+        def finished(self) -> bool:
+            self.close()
+            self.end(RuntimeError("shut down"))
+            return super().finished
+
+    flow = Closing(FakeChunks(abs), Policy())
+    taker = Taker(flow, None, Clock())
+    assert taker.over()

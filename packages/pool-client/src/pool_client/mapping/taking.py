@@ -79,9 +79,11 @@ class Taker:
     def over(self) -> bool:
         """Whether there is nothing more to come. Raises the error of the inputs."""
         flow = self._flow
+        finished = flow.finished
+        # In this order: whoever closes it drops what is out and ends the inputs, with an error.
         if flow.closed:
             return True
-        if not flow.finished:
+        if not finished:
             return False
         error, flow.error = flow.error, None
         if error is not None:
