@@ -17,6 +17,7 @@ from mapping.hand import Clock, HaltedClock
 from support import wait_until
 
 from pool_client import map_sync
+from pool_client.futures import TaskFuture
 from pool_client.map_rest import Rests
 from pool_client.map_sync import MapIterator
 from pool_client.mapping import Flow, check
@@ -752,6 +753,41 @@ def test_a_loop_that_never_ran(hand: FakeChunks, monkeypatch: pytest.MonkeyPatch
     assert time.monotonic() - begin < 40
     loop.loop.run_until_complete(asyncio.sleep(0))
     loop.stop()
+
+
+def test_an_interrupt_when_the_reading_was_handed_over(hand: FakeChunks, loop: LoopThread) -> None:
+    """The loop finds that it has nothing to read."""
+    futures = []
+
+    def spawn(coroutine: Coroutine[Any, Any, None], over: Callable[[], None]) -> Any:
+        futures.append(asyncio.run_coroutine_threadsafe(coroutine, loop.loop))
+        raise KeyboardInterrupt
+
+    source = Pausing()
+    held = threading.Event()
+    loop.loop.call_soon_threadsafe(held.wait)
+    with pytest.raises(KeyboardInterrupt):
+        start(hand, source, spawn=spawn)
+    held.set()
+    futures[0].result(30)
+    assert not source.started
+
+
+def test_a_consumer_that_waits_holds_no_future(hand: FakeChunks) -> None:
+    """What a Ctrl-C left locked would keep the engine from giving it anything."""
+    results = start(hand, [1])
+
+    def work() -> None:
+        wait_until(lambda: results._source._flow.wake_taker)
+        hand.run()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    TaskFuture.lock.acquire()
+    assert next(results) == 2
+    thread.join()
+    with pytest.raises(RuntimeError):
+        TaskFuture.lock.release()
 
 
 def test_async_inputs_need_a_loop(hand: FakeChunks) -> None:

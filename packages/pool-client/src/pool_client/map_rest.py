@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 from threading import Lock
 
+from pool_client.futures import let_go
 from pool_client.mapping.feed import Feed
 from pool_client.mapping.flow import Flow, Wake, wake_up
 from pool_client.waiting import Bell, wait_on_loop
@@ -55,6 +56,7 @@ class Rest:
             with self._lock:
                 while self._read():
                     if self._expect_room(bell.ring):
+                        let_go()
                         bell.wait()
         finally:
             self._wake()

@@ -6,6 +6,7 @@ from itertools import chain
 from threading import Lock, get_ident
 from typing import Any, Self, cast
 
+from pool_client.futures import let_go
 from pool_client.map_rest import Rest, Rests
 from pool_client.mapping.chunking import Policy
 from pool_client.mapping.feed import Feed
@@ -87,7 +88,7 @@ class _Pumping:
         coroutine = self._run()
         try:
             self._cancel = spawn(coroutine, pump.give_up)
-        except BaseException:
+        except Exception:  # after a Ctrl-C the engine may have it, and finds the flow closed
             coroutine.close()
             raise
 
@@ -184,6 +185,7 @@ class _Source:
             seconds = taker.seconds_left()
             # What has arrived concerns a pump, not the stash that gives it rows.
             if flow.expect(self._bell.ring, reads=isinstance(reader, Feed)):
+                let_go()
                 self._bell.wait(seconds)
 
     def close(self, wait: bool = False) -> None:

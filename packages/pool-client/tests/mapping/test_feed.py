@@ -70,7 +70,10 @@ def test_small_chunks_are_read_together() -> None:
     flow, chunks = make_flow(3)
     for number in (-1, -2):
         flow.submit([number] * 3)
-    chunks.run()
+        handle = chunks.queue.popleft()
+        delivery = chunks.execute(handle.payload)
+        delivery.nanos = 3000
+        handle.done(delivery)
     rows = iter(range(10**6))
     feed = Feed(flow, rows, Clock())
     feed.fill()
