@@ -13,8 +13,8 @@ import pytest
 import support
 
 from pool_client import Pool, PoolBroken
-from pool_client import core as core_module
 from pool_client.calls import AsyncCall, RemoteAsyncCall
+from pool_client.loop_thread import LoopThread
 
 
 def test_working_after_shutdown() -> None:
@@ -143,11 +143,11 @@ def test_closing_in_the_last_moment(how, monkeypatch: pytest.MonkeyPatch) -> Non
     """The engine has ended, its thread has not: there is nothing more to do, and nothing wrong."""
     release = threading.Event()
 
-    async def wait() -> None:
+    async def wait(thread: LoopThread) -> None:
         while not release.is_set():
             await asyncio.sleep(0.01)
 
-    monkeypatch.setattr(core_module, "_cancel_others", wait)
+    monkeypatch.setattr(LoopThread, "cancel_others", wait)
     pool = Pool(1)
     done = pool._core.close()
     try:
@@ -306,27 +306,6 @@ def test_ctrl_c_while_a_call_is_packed() -> None:
             pool.submit(abs, Interrupting())
         assert pool.run(abs, -1) == 1
     asyncio.run(main())
-
-
-def test_what_cannot_be_cancelled_does_not_hold_the_end_up(monkeypatch, caplog) -> None:
-    """An input of a map that goes on whatever it is told is left alone after a while."""
-    monkeypatch.setattr(core_module, "_PATIENCE", 0.05)
-    asked = threading.Event()
-
-    async def numbers():
-        yield 1
-        while not asked.is_set():
-            try:
-                await asyncio.Event().wait()
-            except asyncio.CancelledError:
-                asked.wait(0.001)
-
-    pool = Pool(1)
-    results = pool.map(abs, numbers())
-    assert next(results) == 1
-    pool.shutdown(cancel_futures=True)
-    asked.set()
-    assert "not waiting for what cannot be cancelled" in caplog.text
 
 
 def test_the_exit_does_not_wait_for_a_loop_that_nobody_runs(tmp_path) -> None:

@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from pool_client import loop_thread
 from pool_client.loop_thread import LoopThread, new_loop
 
 
@@ -61,6 +62,33 @@ def test_user_code_that_stops_the_loop_does_not_end_it():
     assert call(thread, asyncio.sleep(0, "still there")) == "still there"
     thread.stop()
     assert thread.loop.is_closed()
+
+
+@pytest.mark.parametrize("stubborn", [False, True])
+def test_what_else_runs_on_it_is_cancelled_and_not_waited_for_for_ever(
+    stubborn, monkeypatch, caplog
+):
+    monkeypatch.setattr(loop_thread, "_PATIENCE", 0.05 if stubborn else 60)
+    thread = LoopThread("a loop")
+    begun, released = threading.Event(), threading.Event()
+
+    async def wait():
+        begun.set()
+        while True:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                if released.is_set() or not stubborn:
+                    raise
+
+    future = asyncio.run_coroutine_threadsafe(wait(), thread.loop)
+    assert begun.wait(60)
+    call(thread, thread.cancel_others())
+    assert ("not waiting for what cannot be cancelled" in caplog.text) is stubborn
+    assert future.done() is not stubborn
+    released.set()
+    call(thread, thread.cancel_others())
+    thread.stop()
 
 
 @pytest.mark.parametrize("trouble", [RuntimeError("can't start new thread"), KeyboardInterrupt()])

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from support import running_pool, wait_until
 
-import pool_client.core
 import pool_client.mapper
 from pool_client import Pool
+from pool_client.loop_thread import LoopThread
 from pool_client.mapper import BoundChunks
 
 
@@ -120,7 +120,7 @@ def test_async_inputs_at_the_last_moment(monkeypatch: pytest.MonkeyPatch) -> Non
     engine = pool._core.working()
     outcome: list[BaseException] = []
     spawned: list[bool] = []
-    spawn, cancel_others = pool_client.mapper._spawn, pool_client.core._cancel_others
+    spawn, cancel_others = pool_client.mapper._spawn, LoopThread.cancel_others
 
     def noted(*args: Any) -> Any:
         try:
@@ -136,15 +136,15 @@ def test_async_inputs_at_the_last_moment(monkeypatch: pytest.MonkeyPatch) -> Non
 
     consumer = threading.Thread(target=consume, daemon=True)
 
-    async def late() -> None:
-        await cancel_others()
+    async def late(thread: LoopThread) -> None:
+        await cancel_others(thread)
         consumer.start()
         wait_until(lambda: spawned)  # without another turn of the loop
 
     # Whether the pool takes anything was looked at just before it was shut down.
     monkeypatch.setattr(pool._core, "working", lambda: engine)
     monkeypatch.setattr(pool_client.mapper, "_spawn", noted)
-    monkeypatch.setattr(pool_client.core, "_cancel_others", late)
+    monkeypatch.setattr(LoopThread, "cancel_others", late)
     pool.shutdown()
     consumer.join(30)
     assert [type(error) for error in outcome] == [RuntimeError]

@@ -6,7 +6,6 @@ States: new, open, closing, closed; and forked, in a forked child's copy.
 
 import asyncio
 import contextlib
-import logging
 import threading
 import weakref
 from concurrent.futures import Future, wait
@@ -32,12 +31,8 @@ from pool_client.ready import Ready
 from pool_client.scheduling.tasks import Terms
 from pool_protocol import serializer
 
-logger = logging.getLogger("pool_client")
-
 #: Seconds between looks whether anybody still runs the loop of a pool that the exit waits for.
 _LOOK = 0.5
-#: Seconds for what runs on a loop to end after it was cancelled.
-_PATIENCE = 5.0
 
 _NOBODY = (
     "this pool has no workers, and nobody can join: give it num_workers or hosts, or call listen()"
@@ -274,7 +269,7 @@ class Core:
                 return
             forget(self)
             if self._thread is not None:
-                await _cancel_others()
+                await self._thread.cancel_others()
                 self._thread.end()
             if error is None:
                 done.set_result(None)
@@ -380,17 +375,6 @@ def _awaited() -> "Future[Any]":
     future: Future[Any] = Future()
     future.set_running_or_notify_cancel()
     return future
-
-
-async def _cancel_others() -> None:
-    """End what still runs on a loop that is about to stop: inputs of maps that nobody reads."""
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in others:
-        task.cancel()
-    if others:
-        _, stubborn = await asyncio.wait(others, timeout=_PATIENCE)
-        for task in stubborn:
-            logger.warning("not waiting for what cannot be cancelled: %r", task)
 
 
 def _can_watch(loop: asyncio.AbstractEventLoop) -> bool:

@@ -2,9 +2,15 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 import sys
 import threading
+
+logger = logging.getLogger("pool_client")
+
+#: Seconds for what runs on the loop to end after it was cancelled.
+_PATIENCE = 5.0
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
@@ -68,6 +74,16 @@ class LoopThread:
         finally:
             asyncio.set_event_loop(None)
             self.loop.close()
+
+    async def cancel_others(self) -> None:
+        """Cancel what else runs on the loop, such as inputs of maps that nobody reads any more."""
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        if others:
+            _, stubborn = await asyncio.wait(others, timeout=_PATIENCE)
+            for task in stubborn:
+                logger.warning("not waiting for what cannot be cancelled: %r", task)
 
     def end(self) -> None:
         """End the loop with this turn. In its thread only."""
