@@ -269,7 +269,7 @@ def test_what_pickle_does_well_is_left_to_it(value: object, cloudpickled: list[o
 
 def test_without_cloudpickle_a_string_is_just_a_string(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cloudpickle", None)
-    assert across(PICKLE.pack([MAIN])) == [MAIN]
+    assert across(PICKLE.pack([MAIN, "f"])) == [MAIN, "f"]
 
 
 def test_what_nobody_can_pickle_raises_the_first_error(monkeypatch: pytest.MonkeyPatch) -> None:
