@@ -28,6 +28,18 @@ def test_each_has_to_pass_every_time() -> None:
     assert ran == [one for one in failures for _ in range(repeats.TIMES)]
 
 
+def test_one_that_fails_and_then_fails_to_clean_up_is_one() -> None:
+    ran: list[Failure] = []
+
+    def run(one: Failure) -> bool:
+        ran.append(one)
+        return True
+
+    both = [failure(), Failure(TEST, "pool-client-3.12", "left behind", "")]
+    assert repeats.unstable(both * repeats.MOST, [CLIENT], run)
+    assert len(ran) == repeats.TIMES
+
+
 @pytest.mark.parametrize("good", range(2 * repeats.TIMES))
 def test_one_that_fails_again_fails(good: int) -> None:
     answers = iter([*[True] * good, False])

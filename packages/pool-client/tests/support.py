@@ -323,6 +323,36 @@ def end_creation_when(patch: Any, condition: Callable[[Any], object]) -> None:
     patch.setattr(Creation, "start", start)
 
 
+@contextlib.contextmanager
+def unnoticed_interrupt() -> Iterator[None]:
+    """Have another thread receive a SIGINT once this one, the main one, waits for a lock.
+
+    The wait goes on, and Python handles the signal after it. That has to be soon.
+    """
+    main = threading.main_thread().ident
+    assert main is not None
+    begun, over = threading.Event(), threading.Event()
+    late: list[None] = []
+
+    def interrupt() -> None:
+        begun.wait()
+        wait_until(lambda: sys._current_frames()[main].f_code.co_name == "wait")
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+        if not over.wait(60):
+            late.append(None)
+            signal.pthread_kill(main, signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    try:
+        begun.set()
+        yield
+    finally:
+        over.set()
+        thread.join()
+    assert not late, "the signal was seen only when another came"
+
+
 def worker_pids(pool: Any) -> list[int]:
     """Return the process ids of the workers of *pool*."""
     return [worker.pid for worker in pool.workers()]

@@ -13,6 +13,7 @@ import weakref
 from concurrent.futures import CancelledError, Future
 
 import pytest
+import support
 
 from pool_client import futures
 from pool_client.futures import AsyncTaskFuture, TaskFuture
@@ -278,6 +279,14 @@ def test_a_task_that_is_tried_again_goes_on_running():
     assert future.set_running_or_notify_cancel()
     future.set_result(1)
     assert not future.set_running_or_notify_cancel()
+
+
+def test_a_signal_that_came_just_before_the_wait_is_seen():
+    """As one that another thread has received, it does not end the wait for a lock by itself."""
+    future = TaskFuture()
+    with support.unnoticed_interrupt(), pytest.raises(KeyboardInterrupt):
+        future.result()
+    assert not future.done()
 
 
 def test_even_an_exit_in_a_callback_is_only_logged(caplog):

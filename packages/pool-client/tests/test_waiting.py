@@ -6,6 +6,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+import support
+
 from pool_client.waiting import Bell, wait_on_loop
 
 
@@ -27,6 +30,14 @@ def test_a_bell_rung_by_another_thread() -> None:
     timer.start()
     bell.wait()
     timer.join()
+
+
+def test_a_signal_that_came_just_before_the_wait_is_seen() -> None:
+    """As one that another thread has received, it does not end the wait for a lock by itself."""
+    bell = Bell()
+    with support.unnoticed_interrupt(), pytest.raises(KeyboardInterrupt):
+        while True:
+            bell.wait()
 
 
 def test_nothing_to_wait_for() -> None:

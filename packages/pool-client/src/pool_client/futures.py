@@ -9,7 +9,9 @@ this one makes it when somebody first waits. One lock serves all futures of all 
 """
 
 import asyncio
+import math
 import threading
+import time
 from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError, Future
 from concurrent.futures._base import (
@@ -21,6 +23,8 @@ from concurrent.futures._base import (
 )
 from contextlib import suppress
 from typing import Any
+
+from pool_client.waiting import LONGEST
 
 _DONE = frozenset({CANCELLED_AND_NOTIFIED, FINISHED})
 
@@ -112,8 +116,10 @@ class TaskFuture(Future[Any]):
     def _wait(self, timeout: float | None) -> None:
         self._must_not_block(timeout)
         condition = self._condition
+        end = math.inf if timeout is None else time.monotonic() + timeout
         with condition:
-            condition.wait_for(self.done, timeout)
+            while not self.done() and (left := end - time.monotonic()) > 0:
+                condition.wait(min(left, LONGEST))
         if self._state == CANCELLED_AND_NOTIFIED:
             raise CancelledError
         if self._state != FINISHED:

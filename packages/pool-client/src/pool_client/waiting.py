@@ -12,8 +12,9 @@ from contextlib import suppress
 
 Wake = Callable[[], None]
 
-#: Longest single wait, seconds: Windows does not let Ctrl-C interrupt the wait for a lock.
-_LONGEST = 0.2 if os.name == "nt" else threading.TIMEOUT_MAX
+#: Longest single wait for a lock, in seconds: Python sees a signal that comes in the last moment
+#: before such a wait only after it; on Windows, a Ctrl-C at any moment.
+LONGEST = 0.2 if os.name == "nt" else 0.5
 
 
 class Bell:
@@ -30,7 +31,7 @@ class Bell:
 
     def wait(self, seconds: float | None = None) -> None:
         """Wait until it is rung, or for so long; it may also return early for no reason."""
-        self._lock.acquire(timeout=_LONGEST if seconds is None else min(seconds, _LONGEST))
+        self._lock.acquire(timeout=LONGEST if seconds is None else min(seconds, LONGEST))
 
 
 async def wait_on_loop(expect: Callable[[Wake], bool], seconds: float | None = None) -> None:
