@@ -32,9 +32,10 @@ def wait_for_child(reader: int) -> None:
     """Return once the child has said that it is there: in one piece or, unbuffered, in two."""
     said = b""
     while said != b"up\n":
-        assert b"up\n".startswith(said)
-        assert (piece := os.read(reader, 3 - len(said)))
+        piece = os.read(reader, 3 - len(said))
+        assert piece
         said += piece
+        assert b"up\n".startswith(said)
 
 
 def rest(reader: int) -> bytes:
