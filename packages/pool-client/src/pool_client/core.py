@@ -237,8 +237,7 @@ class Core:
     def close(self, *, cancel: bool = False, kill: bool = False) -> "Future[None]":
         """Begin to end the pool; the future is done once nothing of it is left."""
         with self._lock:
-            if self._refusal in (None, _NOBODY):
-                self._refusal = AFTER_SHUTDOWN
+            self._refuse()
             engine = None if self._forked else self.engine
             if self.closed is None or kill or cancel:
                 before = self.closed
@@ -305,8 +304,7 @@ class Core:
 
     def at_exit(self, interrupted: bool) -> None:
         """The interpreter exits: finish, then end. After a Ctrl-C nothing more is begun."""
-        engine = self.engine
-        if engine is None or (self._thread is None and not engine.loop.is_running()):
+        if self.engine is None or self._is_stranded():
             self._strand()
             return
         if not interrupted:
@@ -316,19 +314,29 @@ class Core:
         if self.is_here():
             return
         try:
-            self._outlast(engine, done)
+            self._outlast(done)
         except KeyboardInterrupt:
-            self._outlast(engine, self.close(kill=True))
+            self._outlast(self.close(kill=True))
         self.join()
 
-    def _outlast(self, engine: Engine, done: "Future[None]") -> None:
+    def _outlast(self, done: "Future[None]") -> None:
         """Wait for the end, for as long as anybody runs the engine's loop."""
         let_go()
         while not wait((done,), _LOOK).done:
-            if self._thread is None and not engine.loop.is_running():
+            if self._is_stranded():
                 self._strand()
                 return
         done.result()
+
+    def _is_stranded(self) -> bool:
+        """Does the engine live on a loop of the user's that nobody runs (any more)?"""
+        engine = self.engine
+        return engine is not None and self._thread is None and not engine.loop.is_running()
+
+    def _refuse(self) -> None:
+        """Take nothing more, and say why, unless there is a reason already."""
+        if self._refusal in (None, _NOBODY):
+            self._refusal = AFTER_SHUTDOWN
 
     def _sweep(self) -> None:
         """Without the engine's loop: end the processes, remove the files."""
@@ -339,8 +347,7 @@ class Core:
         """The loop that carried the engine is gone: end what it left; nobody waits for it."""
         self._sweep()
         with self._lock:
-            if self._refusal in (None, _NOBODY):
-                self._refusal = AFTER_SHUTDOWN
+            self._refuse()
             self.closed = self.closed or _awaited()
             if not self.closed.done():
                 self.closed.set_result(None)
@@ -364,7 +371,7 @@ class Core:
     def dropped(self) -> None:
         """The pool's last reference is gone: end in the background."""
         if self._refusal in (None, _NOBODY) and self.engine is not None:
-            if self._thread is None and not self.engine.loop.is_running():
+            if self._is_stranded():
                 self._strand()
             else:
                 self.close()
